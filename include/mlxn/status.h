@@ -15,13 +15,13 @@
 #endif
 
 #if defined(__GNUC__)
-#define MLXN_API                   __attribute__((visibility("default")))
-#define MLXN_MUST_CHECK            __attribute__((warn_unused_result))
-#define MLXN_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define MLXN_API                 __attribute__((visibility("default")))
+#define MLXN_MUST_CHECK          __attribute__((warn_unused_result))
+#define MLXN_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define MLXN_API
 #define MLXN_MUST_CHECK
-#define MLXN_PRINTF(format, first)
+#define MLXN_PRINTF(text, first)
 #endif
 
 MLXN_EXTERN_C_BEGIN
