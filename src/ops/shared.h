@@ -1,0 +1,8 @@
+/* shared.h - the functions that size the CPU scratch of kernels, named in kernels.def. */
+#ifndef MLXN_OPS_SHARED_H
+#define MLXN_OPS_SHARED_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#endif
