@@ -3,7 +3,9 @@
 #include <string.h>
 #include "backends/cpu/cpu.h"
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -16,6 +18,15 @@ const char *mlxn_cpu_path_name(mlxn_cpu_path path)
     return path_names[path];
 }
 
+#if defined(MLXN_HAVE_AVX2)
+/* F16C is leaf 1, ECX bit 29; clang 14 does not know it by name. */
+static int has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
+}
+#endif
+
 /* The mlxn_cpu_isa bits that machine and build have. */
 static uint32_t present(void)
 {
@@ -23,8 +34,7 @@ static uint32_t present(void)
 #if defined(__x86_64__)
     __builtin_cpu_init();
 #if defined(MLXN_HAVE_AVX2)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c())
         isas |= MLXN_CPU_AVX2;
 #endif
 #if defined(MLXN_HAVE_AVX512)
