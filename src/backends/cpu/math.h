@@ -34,20 +34,21 @@ static inline vf vf_scale(vf y, vf n_round)
 #endif
 }
 
-/* e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln(2)/2: e^r = 1 + (r + r^2 q(r)). */
+/* e^x = 2^n e^r, n = round(x / ln 2), r = h + t: e^r = 1 + (h + (t + r^2 q(r))). */
 static inline vf vf_exp(vf x)
 {
     x = vf_min(vf_set(89.0f), vf_max(vf_set(-104.0f), x)); /* keeps NaN: it is the second one */
     vf n_round = vf_fma(x, vf_set(0x1.715476p+0f), vf_set(VF_ROUND));
     vf n = vf_sub(n_round, vf_set(VF_ROUND));
-    vf r = vf_fma(n, vf_set(-0x1.62e430p-1f), x);
-    r = vf_fma(n, vf_set(0x1.05c610p-29f), r);
+    vf h = vf_fma(n, vf_set(-0x1.62e430p-1f), x); /* exact: a multiple of 2^-24 below 1 */
+    vf t = vf_mul(n, vf_set(0x1.05c610p-29f));
+    vf r = vf_add(h, t);
     vf q = vf_set(0x1.6a4332p-10f);
     q = vf_fma(q, r, vf_set(0x1.1239b4p-7f));
     q = vf_fma(q, r, vf_set(0x1.5558bap-5f));
     q = vf_fma(q, r, vf_set(0x1.555492p-3f));
     q = vf_fma(q, r, vf_set(0x1.fffffcp-2f));
-    vf y = vf_add(vf_set(1.0f), vf_fma(vf_mul(r, r), q, r));
+    vf y = vf_add(vf_set(1.0f), vf_add(h, vf_fma(vf_mul(r, r), q, t)));
     return vf_scale(y, n_round);
 }
 
