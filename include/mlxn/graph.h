@@ -25,7 +25,7 @@ MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_graph_replay(mlxn_encoder *encoder, ml
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_graph_name(mlxn_graph *graph, const char *name,
                                                      mlxn_buffer *buffer);
 /* Puts `buffer` in the place of a named binding for later replays: same device, dtype, shape and
- * strides.  Barriers are found anew.  MLXN_ERR_STATE while a replay is committed and not done. */
+ * strides.  Waits for committed replays first; barriers are found anew. */
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_graph_bind(mlxn_graph *graph, const char *name,
                                                      mlxn_buffer *buffer);
 

@@ -14,7 +14,7 @@
 /* ---- storage and buffers ---- */
 
 typedef enum mlxn_storage_flags {
-    MLXN_STORAGE_FILE = 1,     /* a private mapping of a file: untouched pages may be dropped */
+    MLXN_STORAGE_FILE = 1,    /* a private mapping of a file: untouched pages may be dropped */
     MLXN_STORAGE_WRAPPED = 2, /* memory of the caller: not freed by the backend */
 } mlxn_storage_flags;
 
@@ -25,7 +25,7 @@ typedef struct mlxn_storage {
     void *host;       /* host address of byte 0; NULL where the host cannot reach it */
     uint64_t address; /* unique over the device's live storage: the key of hazards */
     size_t bytes;
-    void *backend;                 /* the backend's own */
+    void *backend;                  /* the backend's own */
     void (*release)(void *context); /* wrapped memory: called instead of the backend's free */
     void *context;
     _Atomic uint64_t last_commit; /* serial of the last commit that uses this storage */
@@ -80,7 +80,7 @@ typedef struct mlxn_hazards {
         mlxn_range range;
         mlxn_access access;
         const mlxn_node *node;
-    } *records;
+    } * records;
     size_t count, capacity;
 } mlxn_hazards;
 
@@ -94,12 +94,12 @@ void mlxn_hazards_free(mlxn_hazards *hazards);
 /* ---- kernels ---- */
 
 typedef enum mlxn_cpu_path { /* order of preference, worst first */
-    MLXN_PATH_PORTABLE,
-    MLXN_PATH_AVX2,
-    MLXN_PATH_AVX512,
-    MLXN_PATH_NEON,
-    MLXN_PATH_DOTPROD,
-    MLXN_PATH_COUNT,
+                             MLXN_PATH_PORTABLE,
+                             MLXN_PATH_AVX2,
+                             MLXN_PATH_AVX512,
+                             MLXN_PATH_NEON,
+                             MLXN_PATH_DOTPROD,
+                             MLXN_PATH_COUNT,
 } mlxn_cpu_path;
 
 /* What a kernel is made of, on every backend. */
@@ -200,8 +200,8 @@ typedef struct mlxn_device_ops {
     void (*free)(mlxn_device *device, mlxn_storage *storage);
     /* makes storage of host memory; MLXN_ERR_UNSUPPORTED: the core allocates and copies instead */
     mlxn_status (*wrap)(mlxn_device *device, mlxn_storage *storage, void *memory);
-    mlxn_status (*write)(mlxn_device *device, mlxn_storage *storage, size_t offset,
-                         const void *src, size_t bytes);
+    mlxn_status (*write)(mlxn_device *device, mlxn_storage *storage, size_t offset, const void *src,
+                         size_t bytes);
     mlxn_status (*read)(mlxn_device *device, mlxn_storage *storage, size_t offset, void *dst,
                         size_t bytes);
     mlxn_status (*build)(mlxn_device *device, mlxn_kernel *kernel);
@@ -218,9 +218,9 @@ struct mlxn_device {
     atomic_int refs;
     const char *backend;
     const mlxn_device_ops *ops;
-    pthread_mutex_t lock; /* registry, builds, queue order */
-    mlxn_kernel *builtin; /* array, as mlxn_builtin_kernels */
-    mlxn_kernel *user;    /* list */
+    pthread_mutex_t lock;       /* registry, builds, queue order */
+    mlxn_kernel *builtin;       /* array, as mlxn_builtin_kernels */
+    mlxn_kernel *user;          /* list */
     _Atomic uint64_t submitted; /* serial of the newest commit */
     _Atomic uint64_t allocated, allocated_max;
     _Atomic int late_status; /* first late failure not yet reported by mlxn_device_wait */
@@ -229,6 +229,8 @@ struct mlxn_device {
 
 mlxn_status mlxn_device_init(mlxn_device *device, const char *backend, const mlxn_device_ops *ops);
 void mlxn_device_fini(mlxn_device *device);
+/* Gives the commit the next serial and queues it; notes it at the storage it uses. */
+mlxn_status mlxn_device_submit(mlxn_device *device, mlxn_commit *commit);
 /* A commit ended with a failure (commit->status, commit->detail): remember it on the device. */
 void mlxn_device_note_failure(mlxn_device *device, const mlxn_commit *commit);
 
@@ -242,8 +244,7 @@ extern const mlxn_backend *const mlxn_backends[]; /* best first, NULL at the end
 
 /* Records a dispatch of kernel number `kernel` of mlxn_builtin_kernels. */
 mlxn_status mlxn_launch(mlxn_encoder *encoder, int kernel, const mlxn_operand *operands,
-                        int n_operands, const void *args, size_t args_bytes,
-                        const mlxn_grid *grid);
+                        int n_operands, const void *args, size_t args_bytes, const mlxn_grid *grid);
 mlxn_status mlxn_launch_kernel(mlxn_encoder *encoder, mlxn_kernel *kernel,
                                const mlxn_operand *operands, int n_operands, const void *args,
                                size_t args_bytes, const mlxn_grid *grid);

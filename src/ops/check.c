@@ -64,8 +64,8 @@ mlxn_status op_shape(const char *op, const char *name, const mlxn_buffer *b, int
                          rank);
     for (int i = 0; i < rank && i < 3; i++)
         if (want[i] >= 0 && b->shape[i] != want[i])
-            return mlxn_fail(MLXN_ERR_SHAPE, "%s: %s has %lld in dimension %d, needs %lld", op, name,
-                             (long long)b->shape[i], i, (long long)want[i]);
+            return mlxn_fail(MLXN_ERR_SHAPE, "%s: %s has %lld in dimension %d, needs %lld", op,
+                             name, (long long)b->shape[i], i, (long long)want[i]);
     return MLXN_OK;
 }
 

@@ -8,15 +8,15 @@
 #include "core/internal.h"
 
 /* Sets of dtypes, as bits. */
-#define DT(name)   (1u << MLXN_##name)
-#define DT_FLOATS  (DT(F32) | DT(F16) | DT(BF16))
-#define DT_QUANTS                                                                                  \
+#define DT(name)  (1u << MLXN_##name)
+#define DT_FLOATS (DT(F32) | DT(F16) | DT(BF16))
+#define DT_QUANTS \
     (DT(Q4_0) | DT(Q4_1) | DT(Q5_0) | DT(Q5_1) | DT(Q8_0) | DT(Q4_K) | DT(Q5_K) | DT(Q6_K))
 #define DT_WEIGHTS (DT_FLOATS | DT_QUANTS)
 
 /* Copies the caller's descriptor into a local of the library's own version. */
-#define OP_ARGS(op, type, local, args)                                                             \
-    type local;                                                                                    \
+#define OP_ARGS(op, type, local, args) \
+    type local;                        \
     MLXN_TRY(mlxn_desc_copy((op), &(local), sizeof(local), (args)))
 
 typedef enum op_flags {
@@ -26,7 +26,8 @@ typedef enum op_flags {
 
 /* encoder given and recording; called first, so that `enc` may be used freely afterwards. */
 mlxn_status op_encoder(const char *op, const mlxn_encoder *enc);
-/* Present (or optional), on the encoder's device, of one of the dtypes, not packed unless allowed. */
+/* Present (or optional), on the encoder's device, of one of the dtypes, not packed unless allowed.
+ */
 mlxn_status op_operand(const char *op, const char *name, const mlxn_encoder *enc,
                        const mlxn_buffer *b, uint32_t dtypes, uint32_t flags);
 /* Exactly this dtype. */

@@ -3,11 +3,11 @@
 #include "ops/kernels.h"
 #include "ops/shared.h"
 
-#define MLXN_KERNEL(name, shared)                                                                  \
-    void mlxn_cpu_##name##_portable(const mlxn_cpu_call *);                                        \
-    void mlxn_cpu_##name##_avx2(const mlxn_cpu_call *);                                            \
-    void mlxn_cpu_##name##_avx512(const mlxn_cpu_call *);                                          \
-    void mlxn_cpu_##name##_neon(const mlxn_cpu_call *);                                            \
+#define MLXN_KERNEL(name, shared)                           \
+    void mlxn_cpu_##name##_portable(const mlxn_cpu_call *); \
+    void mlxn_cpu_##name##_avx2(const mlxn_cpu_call *);     \
+    void mlxn_cpu_##name##_avx512(const mlxn_cpu_call *);   \
+    void mlxn_cpu_##name##_neon(const mlxn_cpu_call *);     \
     void mlxn_cpu_##name##_dotprod(const mlxn_cpu_call *);
 #include "ops/kernels.def"
 #undef MLXN_KERNEL
@@ -34,9 +34,9 @@
 #endif
 
 const mlxn_kernel_source mlxn_builtin_kernels[] = {
-#define MLXN_KERNEL(id, shared)                                                                    \
-    {.name = #id,                                                                                  \
-     .cpu = {mlxn_cpu_##id##_portable, AVX2(id), AVX512(id), NEON(id), DOTPROD(id)},               \
+#define MLXN_KERNEL(id, shared)                                                      \
+    {.name = #id,                                                                    \
+     .cpu = {mlxn_cpu_##id##_portable, AVX2(id), AVX512(id), NEON(id), DOTPROD(id)}, \
      .cpu_shared = (shared)},
 #include "ops/kernels.def"
 #undef MLXN_KERNEL

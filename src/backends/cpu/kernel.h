@@ -7,8 +7,8 @@
 #include "backends/cpu/simd.h"
 
 /* Opens the definition of kernel `id` for the SIMD path being compiled. */
-#define CPU_KERNEL(id)                                                                             \
-    void CPU_NAME(id)(const mlxn_cpu_call *call);                                                  \
+#define CPU_KERNEL(id)                            \
+    void CPU_NAME(id)(const mlxn_cpu_call *call); \
     void CPU_NAME(id)(const mlxn_cpu_call *call)
 
 /* The part [*begin, *end) of n items that belongs to this thread: even, contiguous. */

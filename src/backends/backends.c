@@ -1,0 +1,5 @@
+/* backends.c - the backends of this build, best first. */
+#include "core/internal.h"
+#include "backends/cpu/cpu.h"
+
+const mlxn_backend *const mlxn_backends[] = {&mlxn_cpu_backend, NULL};

@@ -1,0 +1,200 @@
+/* graph.c - recorded work that is replayed; see mlxn/graph.h. */
+#include <stdlib.h>
+#include <string.h>
+#include "core/encoder.h"
+
+struct mlxn_binding {
+    struct mlxn_binding *next;
+    mlxn_buffer *buffer; /* what is bound now */
+    char name[];
+};
+
+mlxn_status mlxn_graph_capture(mlxn_encoder *encoder, mlxn_graph **out)
+{
+    if (!out)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_capture: out is NULL");
+    *out = NULL;
+    MLXN_TRY(mlxn_encoder_check_recording(encoder, "graph_capture"));
+    mlxn_work *work = mlxn_encoder_work(encoder);
+    for (const mlxn_node *node = work->first; node; node = node->next)
+        if (node->graph)
+            return mlxn_fail(MLXN_ERR_UNSUPPORTED,
+                             "graph_capture: the work replays a graph itself");
+    mlxn_graph *graph = calloc(1, sizeof *graph);
+    if (!graph)
+        return mlxn_fail(MLXN_ERR_MEMORY, "graph_capture: out of memory");
+    atomic_init(&graph->refs, 1);
+    graph->device = mlxn_device_retain(mlxn_encoder_device(encoder));
+    graph->work = *work;
+    if (!graph->work.first)
+        graph->work.last = &graph->work.first;
+    mlxn_work_init(work);
+    *out = graph;
+    return MLXN_OK;
+}
+
+mlxn_graph *mlxn_graph_retain(mlxn_graph *graph)
+{
+    if (graph)
+        atomic_fetch_add_explicit(&graph->refs, 1, memory_order_relaxed);
+    return graph;
+}
+
+void mlxn_graph_release(mlxn_graph *graph)
+{
+    if (!graph || atomic_fetch_sub_explicit(&graph->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    if (graph->device->ops->graph_free)
+        graph->device->ops->graph_free(graph->device, graph);
+    while (graph->bindings) {
+        struct mlxn_binding *binding = graph->bindings;
+        graph->bindings = binding->next;
+        mlxn_buffer_release(binding->buffer);
+        free(binding);
+    }
+    mlxn_work_free(&graph->work);
+    mlxn_device_release(graph->device);
+    free(graph);
+}
+
+mlxn_status mlxn_graph_replay(mlxn_encoder *encoder, mlxn_graph *graph)
+{
+    MLXN_TRY(mlxn_encoder_check_recording(encoder, "graph_replay"));
+    if (!graph)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_replay: graph is NULL");
+    if (graph->device != mlxn_encoder_device(encoder))
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_replay: the graph is of another device");
+    mlxn_node *node = mlxn_work_alloc(mlxn_encoder_work(encoder), sizeof *node);
+    if (!node)
+        return mlxn_fail(MLXN_ERR_MEMORY, "graph_replay: no memory to record it");
+    memset(node, 0, sizeof *node);
+    node->graph = graph;
+    node->shared_bytes = graph->work.shared_max;
+    MLXN_TRY(mlxn_encoder_append(encoder, node));
+    mlxn_graph_retain(graph);
+    return MLXN_OK;
+}
+
+uint64_t mlxn_graph_dispatches(const mlxn_graph *graph)
+{
+    return graph ? graph->work.dispatches : 0;
+}
+
+uint64_t mlxn_graph_barriers(const mlxn_graph *graph)
+{
+    return graph ? graph->work.barriers : 0;
+}
+
+/* ---- named bindings ---- */
+
+/* Whether an operand lies inside the byte range of a buffer, of the same storage. */
+static int is_inside(const mlxn_bound *bound, const mlxn_buffer *buffer)
+{
+    if (bound->storage != buffer->storage || bound->offset < buffer->offset)
+        return 0;
+    size_t extent = (size_t)((bound->range.rows - 1) * bound->range.pitch + bound->range.row_bytes);
+    return bound->offset - buffer->offset + extent <= buffer->bytes;
+}
+
+mlxn_status mlxn_graph_name(mlxn_graph *graph, const char *name, mlxn_buffer *buffer)
+{
+    int found = 0;
+    if (!graph || !name || !buffer)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_name: %s is NULL",
+                         !graph  ? "graph"
+                         : !name ? "name"
+                                 : "buffer");
+    for (const struct mlxn_binding *b = graph->bindings; b; b = b->next)
+        if (!strcmp(b->name, name))
+            return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_name: \"%s\" is named already", name);
+    for (const mlxn_node *node = graph->work.first; node; node = node->next)
+        for (int i = 0; i < node->n_operands; i++)
+            found |= is_inside(&node->operands[i], buffer);
+    if (!found)
+        return mlxn_fail(MLXN_ERR_NOT_FOUND, "graph_name: no operand uses the buffer of \"%s\"",
+                         name);
+    struct mlxn_binding *binding = malloc(sizeof *binding + strlen(name) + 1);
+    if (!binding)
+        return mlxn_fail(MLXN_ERR_MEMORY, "graph_name: out of memory");
+    strcpy(binding->name, name);
+    binding->buffer = mlxn_buffer_retain(buffer);
+    binding->next = graph->bindings;
+    graph->bindings = binding;
+    return MLXN_OK;
+}
+
+static mlxn_status check_bind(const mlxn_graph *graph, const char *name, const mlxn_buffer *old,
+                              const mlxn_buffer *new)
+{
+    if (new->storage->device != graph->device)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_bind: \"%s\" is on another device", name);
+    if (new->dtype != old->dtype || new->layout != old->layout)
+        return mlxn_fail(MLXN_ERR_DTYPE, "graph_bind: \"%s\" is %s, needs %s%s", name,
+                         mlxn_dtype_name(new->dtype), mlxn_dtype_name(old->dtype),
+                         new->layout != old->layout ? " in the same layout" : "");
+    if (new->rank != old->rank || memcmp(new->shape, old->shape, sizeof new->shape) != 0 ||
+        memcmp(new->strides, old->strides, sizeof new->strides) != 0)
+        return mlxn_fail(MLXN_ERR_SHAPE, "graph_bind: \"%s\" has another shape or other strides",
+                         name);
+    return MLXN_OK;
+}
+
+static void rebind(mlxn_node *node, int i, const mlxn_buffer *old, const mlxn_buffer *new)
+{
+    mlxn_bound *bound = &node->operands[i];
+    size_t offset = bound->offset - old->offset + new->offset;
+    mlxn_storage_retain(new->storage);
+    mlxn_storage_release(bound->storage);
+    bound->storage = new->storage;
+    bound->offset = offset;
+    bound->range.address = new->storage->address + offset;
+    node->ptr[i] = new->storage->host ? (char *)new->storage->host + offset : NULL;
+}
+
+/* Takes the nodes out and appends them again, so that barriers fit the new ranges.  A barrier that
+ * was there stays: it may have been the caller's. */
+static mlxn_status place_barriers(mlxn_work *work)
+{
+    mlxn_node *node = work->first;
+    work->first = NULL;
+    work->last = &work->first;
+    work->dispatches = work->barriers = 0;
+    work->shared_used = work->shared_max = 0;
+    mlxn_hazards_clear(&work->hazards);
+    while (node) {
+        mlxn_node *next = node->next;
+        work->barrier_pending = node->barrier_before;
+        MLXN_TRY(mlxn_work_append(work, node, MLXN_BARRIERS_AUTO));
+        node = next;
+    }
+    return MLXN_OK;
+}
+
+mlxn_status mlxn_graph_bind(mlxn_graph *graph, const char *name, mlxn_buffer *buffer)
+{
+    struct mlxn_binding *binding = graph ? graph->bindings : NULL;
+    if (!graph || !name || !buffer)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_bind: %s is NULL",
+                         !graph  ? "graph"
+                         : !name ? "name"
+                                 : "buffer");
+    while (binding && strcmp(binding->name, name) != 0)
+        binding = binding->next;
+    if (!binding)
+        return mlxn_fail(MLXN_ERR_NOT_FOUND, "graph_bind: nothing is named \"%s\"", name);
+    MLXN_TRY(check_bind(graph, name, binding->buffer, buffer));
+    int waited;
+    graph->device->ops->wait(graph->device, graph->last_commit, &waited);
+    for (mlxn_node *node = graph->work.first; node; node = node->next)
+        for (int i = 0; i < node->n_operands; i++)
+            if (is_inside(&node->operands[i], binding->buffer))
+                rebind(node, i, binding->buffer, buffer);
+    mlxn_buffer_retain(buffer);
+    mlxn_buffer_release(binding->buffer);
+    binding->buffer = buffer;
+    if (graph->device->ops->graph_free) {
+        graph->device->ops->graph_free(graph->device, graph);
+        graph->backend = NULL;
+    }
+    return place_barriers(&graph->work);
+}
