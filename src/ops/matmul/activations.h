@@ -1,8 +1,8 @@
 /* activations.h - activation rows into panels (plan.h).
  *
  * fast: a block of 32 gets the scale a = max|x| / 127 and q = x * (127 / max) rounded to nearest
- * even (max 0: all 0).  A NaN in a block makes a NaN, an infinity makes it infinite, so outputs that
- * meet them are not finite. */
+ * even (max 0: all 0).  A NaN in a block makes a NaN, an infinity makes it infinite, so outputs
+ * that meet them are not finite. */
 #ifndef MLXN_OPS_MATMUL_ACTIVATIONS_H
 #define MLXN_OPS_MATMUL_ACTIVATIONS_H
 
@@ -80,8 +80,7 @@ static inline void act_prepare(const matmul_params *p, const matmul_plan *m, con
 {
     for (int64_t i = begin; i < end; i++) {
         const int64_t panel = i / m->tiles, tile = i % m->tiles;
-        uint8_t *block =
-            panels + (size_t)panel * m->panel_bytes + (size_t)tile * m->block_bytes;
+        uint8_t *block = panels + (size_t)panel * m->panel_bytes + (size_t)tile * m->block_bytes;
         for (int64_t r = 0; r < m->panel_rows; r++)
             act_block(p, m, input, first + panel * m->panel_rows + r, tile, block, r);
     }

@@ -94,9 +94,9 @@ CPU_INLINE void mm_row_exact(const mm_job *job, mlxn_dtype dtype, int64_t begin,
 static void mm_row_groups(const mm_job *job, int64_t begin, int64_t end)
 {
     switch (job->p->weight.dtype * 2 + job->plan.quantised) {
-#define MM_FAST(name)                               \
-    case MLXN_##name * 2 + 1:                       \
-        mm_row_fast(job, MLXN_##name, begin, end);  \
+#define MM_FAST(name)                              \
+    case MLXN_##name * 2 + 1:                      \
+        mm_row_fast(job, MLXN_##name, begin, end); \
         return;
 #define MM_EXACT(name)                              \
     case MLXN_##name * 2:                           \
@@ -176,16 +176,16 @@ static void mm_unpack(const mm_job *job, const uint8_t *group, uint8_t *out)
 {
     const int64_t tiles = job->plan.tiles;
     switch (job->p->weight.dtype * 2 + job->plan.quantised) {
-#define MM_UNPACK(name)                                     \
-    case MLXN_##name * 2 + 1:                               \
-        mm_unpack_as(MLXN_##name, 1, group, tiles, out);    \
-        return;                                             \
-    case MLXN_##name * 2:                                   \
-        mm_unpack_as(MLXN_##name, 0, group, tiles, out);    \
+#define MM_UNPACK(name)                                  \
+    case MLXN_##name * 2 + 1:                            \
+        mm_unpack_as(MLXN_##name, 1, group, tiles, out); \
+        return;                                          \
+    case MLXN_##name * 2:                                \
+        mm_unpack_as(MLXN_##name, 0, group, tiles, out); \
         return;
-#define MM_UNPACK_FLOATS(name)                              \
-    case MLXN_##name * 2:                                   \
-        mm_unpack_floats(MLXN_##name, group, tiles, out);   \
+#define MM_UNPACK_FLOATS(name)                            \
+    case MLXN_##name * 2:                                 \
+        mm_unpack_floats(MLXN_##name, group, tiles, out); \
         return;
         MM_QUANTS(MM_UNPACK)
         MM_FLOATS(MM_UNPACK_FLOATS)

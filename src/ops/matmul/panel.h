@@ -1,8 +1,8 @@
 /* panel.h - the inner product of a panel of activation rows with unpacked groups of the weight.
  *
  * PANEL_G groups times PANEL_R rows are accumulated in registers at a time: as many as the path's
- * register file holds.  Each output is one chain, in the order that mlxn/ops/matmul.h states, so the
- * shape of the block changes nothing. */
+ * register file holds.  Each output is one chain, in the order that mlxn/ops/matmul.h states, so
+ * the shape of the block changes nothing. */
 #ifndef MLXN_OPS_MATMUL_PANEL_H
 #define MLXN_OPS_MATMUL_PANEL_H
 
@@ -47,8 +47,8 @@ CPU_INLINE void panel_fast_tile(packed_kind kind, int n, const uint8_t *const w[
         CPU_UNROLL
         for (int r = 0; r < n; r++)
             CPU_UNROLL
-            for (int g = 0; g < PANEL_G; g++)
-                dot[g][r] = vi_set(panel_int(start + 4 * (h * PLAN_PANEL + r)));
+        for (int g = 0; g < PANEL_G; g++)
+            dot[g][r] = vi_set(panel_int(start + 4 * (h * PLAN_PANEL + r)));
         CPU_UNROLL
         for (int j = h * steps; j < (h + 1) * steps; j++) {
             CPU_UNROLL
@@ -88,8 +88,8 @@ CPU_INLINE void panel_exact_tile(packed_kind kind, int n, const uint8_t *const w
         CPU_UNROLL
         for (int g = 0; g < PANEL_G; g++)
             CPU_UNROLL
-            for (int r = 0; r < n; r++)
-                p[g][r] = vf_set(0);
+        for (int r = 0; r < n; r++)
+            p[g][r] = vf_set(0);
         for (int k = h * steps; k < (h + 1) * steps; k++) {
             vf u[PANEL_G];
             CPU_UNROLL
@@ -124,8 +124,8 @@ CPU_INLINE void panel_exact_tile(packed_kind kind, int n, const uint8_t *const w
 typedef struct panel_output {
     mlxn_dtype dtype;
     void *base;
-    int64_t stride;         /* elements from row to row */
-    int64_t row, rows;      /* first row of the block; rows of the output */
+    int64_t stride;          /* elements from row to row */
+    int64_t row, rows;       /* first row of the block; rows of the output */
     int64_t column, columns; /* first column; columns of the output */
 } panel_output;
 

@@ -1,6 +1,6 @@
 /* unpack.h - a tile of the packed layout (packed.h) in registers: eight vectors of quants as bytes,
- * lane = row, four elements of k a lane; and its scale vectors.  The dtype is a constant where these
- * are inlined, so every switch folds. */
+ * lane = row, four elements of k a lane; and its scale vectors.  The dtype is a constant where
+ * these are inlined, so every switch folds. */
 #ifndef MLXN_OPS_MATMUL_UNPACK_H
 #define MLXN_OPS_MATMUL_UNPACK_H
 
