@@ -41,6 +41,11 @@ const char *mlxn_gguf_path(const mlxn_gguf *gguf)
     return gguf ? gguf->path : "";
 }
 
+int mlxn_gguf_is_file(const mlxn_gguf *gguf)
+{
+    return gguf && gguf->mapped;
+}
+
 uint64_t mlxn_gguf_file_bytes(const mlxn_gguf *gguf)
 {
     return gguf ? gguf->bytes : 0;
