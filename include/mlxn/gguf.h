@@ -56,6 +56,7 @@ MLXN_API mlxn_gguf *mlxn_gguf_retain(mlxn_gguf *gguf);
 MLXN_API void mlxn_gguf_release(mlxn_gguf *gguf);
 
 MLXN_API const char *mlxn_gguf_path(const mlxn_gguf *gguf);
+MLXN_API int mlxn_gguf_is_file(const mlxn_gguf *gguf); /* 0: opened from memory */
 MLXN_API uint64_t mlxn_gguf_file_bytes(const mlxn_gguf *gguf);
 MLXN_API const void *mlxn_gguf_data(const mlxn_gguf *gguf);     /* the file's first byte */
 MLXN_API uint64_t mlxn_gguf_data_offset(const mlxn_gguf *gguf); /* where tensor data starts */
