@@ -5,4 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
+size_t mlxn_attention_shared(const void *args, uint32_t n_threads);
+
 #endif
