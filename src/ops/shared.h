@@ -6,5 +6,6 @@
 #include <stdint.h>
 
 size_t mlxn_attention_shared(const void *args, uint32_t n_threads);
+size_t mlxn_qkv_prepare_shared(const void *params, uint32_t n_threads);
 
 #endif
