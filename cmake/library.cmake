@@ -46,7 +46,10 @@ set_target_properties(mlxn PROPERTIES VERSION ${PROJECT_VERSION}
                                       SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 if(NOT APPLE)
   target_link_options(mlxn PRIVATE
-    -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/mlxn.map -Wl,--no-undefined)
+    -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/mlxn.map)
+  if(NOT MLXN_SANITIZE) # a sanitizer's symbols come with the program
+    target_link_options(mlxn PRIVATE -Wl,--no-undefined)
+  endif()
   set_target_properties(mlxn PROPERTIES LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/mlxn.map)
 endif()
 foreach(library mlxn mlxn_static)

@@ -86,7 +86,8 @@ typedef struct mlxn_sampling {
     uint64_t seed;
 } mlxn_sampling;
 
-/* How tokens are picked from here on; the draws restart at number 0. */
+/* How tokens are picked from here on.  The number of a draw is the position that its token gets, so
+ * the same seed and the same tokens before give the same token again. */
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_session_set_sampling(mlxn_session *session,
                                                                const mlxn_sampling *sampling);
 /* Picks the next token from the logits after the last one fed, without feeding it. */
