@@ -5,4 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
+size_t mlxn_qkv_prepare_shared(const void *params, uint32_t n_threads);
+
 #endif
