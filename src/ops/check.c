@@ -115,6 +115,30 @@ mlxn_status op_contiguous_last(const char *op, const char *name, const mlxn_buff
     return MLXN_OK;
 }
 
+/* Every dimension steps over all that lies within the dimensions of smaller stride. */
+mlxn_status op_distinct(const char *op, const char *name, const mlxn_buffer *b)
+{
+    int64_t extent = 1;
+    uint32_t done = 0;
+    if (!b)
+        return MLXN_OK;
+    for (int k = 0; k < b->rank; k++) {
+        int next = -1;
+        for (int i = 0; i < b->rank; i++)
+            if (!(done >> i & 1) && (next < 0 || b->strides[i] < b->strides[next]))
+                next = i;
+        done |= 1u << next;
+        if (b->shape[next] == 1)
+            continue;
+        if (b->strides[next] < extent)
+            return mlxn_fail(MLXN_ERR_OVERLAP,
+                             "%s: %s overlaps itself: stride %lld in dimension %d, needs %lld", op,
+                             name, (long long)b->strides[next], next, (long long)extent);
+        extent += (b->shape[next] - 1) * b->strides[next];
+    }
+    return MLXN_OK;
+}
+
 mlxn_status op_as_rows(const char *op, const char *name, const mlxn_buffer *b, op_rows *out)
 {
     if (b->rank == 0)

@@ -42,6 +42,9 @@ mlxn_status op_same_shape(const char *op, const char *name, const mlxn_buffer *b
 /* The last dimension has stride 1 (or extent 1). */
 mlxn_status op_contiguous_last(const char *op, const char *name, const mlxn_buffer *b);
 
+/* No two elements share an address: for outputs. */
+mlxn_status op_distinct(const char *op, const char *name, const mlxn_buffer *b);
+
 /* A buffer seen as evenly spaced rows of contiguous elements. */
 typedef struct op_rows {
     int64_t rows, dim, stride; /* stride in elements; dim if there is one row */

@@ -9,6 +9,9 @@
  *  - vf_sum and vf_max_all combine lanes by a xor butterfly of distance 8, 4, 2, 1.
  *  - vf_to_int rounds to nearest even; out of range is not defined.
  *  - stores to f16 and bf16 round to nearest even, subnormals kept, NaN stays NaN.
+ *  - vf_stream* store past the caches, to a multiple of the vector's bytes; vf_stream_end() makes
+ *    them visible to other threads.
+ *  - vf_swap_pairs exchanges lanes 2i and 2i + 1.
  *  - the _n forms touch only the first n (0 to 16) elements of memory; loads fill with 0.
  *  - vb_dot(acc, w, a) adds to each int32 lane the dot product of its four unsigned bytes of w,
  *    less VB_DOT_BIAS each, and the four signed bytes of a (a in -127..127).  VB_DOT_BIAS is 0 or
@@ -118,6 +121,17 @@ static inline void vf_store_as_n(mlxn_dtype dtype, void *base, int64_t index, vf
         vf_store_f16_n((uint16_t *)base + index, v, n);
     else
         vf_store_bf16_n((uint16_t *)base + index, v, n);
+}
+
+/* base + index at a multiple of 16 elements' bytes; vf_stream_end() before another thread reads. */
+static inline void vf_stream_as(mlxn_dtype dtype, void *base, int64_t index, vf v)
+{
+    if (dtype == MLXN_F32)
+        vf_stream((float *)base + index, v);
+    else if (dtype == MLXN_F16)
+        vf_stream_f16((uint16_t *)base + index, v);
+    else
+        vf_stream_bf16((uint16_t *)base + index, v);
 }
 
 /* The sum of 32 virtual lanes held in two vectors: butterfly of distance 16, then vf_sum. */

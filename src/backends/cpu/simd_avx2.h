@@ -48,6 +48,10 @@ static inline void vf_stream(float *p, vf v) /* p 64-byte aligned; past the cach
     _mm256_stream_ps(p, v.a);
     _mm256_stream_ps(p + 8, v.b);
 }
+static inline void vf_stream_end(void)
+{
+    _mm_sfence();
+}
 static inline vf vf_set(float x)
 {
     return VF_PAIR(_mm256_set1_ps(x), _mm256_set1_ps(x));
@@ -278,10 +282,27 @@ static inline __m256i vf_round_bf16_half(__m256 x)
     r = _mm256_blendv_epi8(r, _mm256_or_si256(u, _mm256_set1_epi32(0x400000)), nan);
     return _mm256_srli_epi32(r, 16);
 }
-static inline void vf_store_bf16(uint16_t *p, vf v)
+static inline __m256i vf_round_bf16(vf v)
 {
     __m256i packed = _mm256_packus_epi32(vf_round_bf16_half(v.a), vf_round_bf16_half(v.b));
-    _mm256_storeu_si256((void *)p, _mm256_permute4x64_epi64(packed, 0xd8));
+    return _mm256_permute4x64_epi64(packed, 0xd8);
+}
+static inline void vf_store_bf16(uint16_t *p, vf v)
+{
+    _mm256_storeu_si256((void *)p, vf_round_bf16(v));
+}
+static inline void vf_stream_bf16(uint16_t *p, vf v)
+{
+    _mm256_stream_si256((void *)p, vf_round_bf16(v));
+}
+static inline void vf_stream_f16(uint16_t *p, vf v)
+{
+    _mm_stream_si128((void *)p, _mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT));
+    _mm_stream_si128((void *)(p + 8), _mm256_cvtps_ph(v.b, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline vf vf_swap_pairs(vf x)
+{
+    return VF_PAIR(_mm256_permute_ps(x.a, 0xb1), _mm256_permute_ps(x.b, 0xb1));
 }
 static inline void vf_store_bf16_n(uint16_t *p, vf v, int n)
 {

@@ -35,6 +35,10 @@ static inline void vf_stream(float *p, vf v) /* p 64-byte aligned; past the cach
 {
     _mm512_stream_ps(p, v);
 }
+static inline void vf_stream_end(void)
+{
+    _mm_sfence();
+}
 static inline vf vf_set(float x)
 {
     return _mm512_set1_ps(x);
@@ -249,6 +253,18 @@ static inline void vf_store_bf16(uint16_t *p, vf v)
 static inline void vf_store_bf16_n(uint16_t *p, vf v, int n)
 {
     _mm256_mask_storeu_epi16(p, vm_first(n), vf_round_bf16(v));
+}
+static inline void vf_stream_f16(uint16_t *p, vf v)
+{
+    _mm256_stream_si256((void *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline void vf_stream_bf16(uint16_t *p, vf v)
+{
+    _mm256_stream_si256((void *)p, vf_round_bf16(v));
+}
+static inline vf vf_swap_pairs(vf a)
+{
+    return _mm512_permute_ps(a, 0xb1);
 }
 
 static inline float vf_sum(vf v)

@@ -51,6 +51,9 @@ static inline void vf_stream(float *p, vf v) /* no such store here */
 {
     vf_store(p, v);
 }
+static inline void vf_stream_end(void)
+{
+}
 static inline vf vf_set(float x)
 {
     QUADS(vf, vdupq_n_f32(x));
@@ -296,6 +299,18 @@ static inline void vf_store_bf16_n(uint16_t *p, vf v, int n)
     uint16_t t[16];
     vf_store_bf16(t, v);
     memcpy(p, t, (size_t)n * sizeof *p);
+}
+static inline void vf_stream_f16(uint16_t *p, vf v)
+{
+    vf_store_f16(p, v);
+}
+static inline void vf_stream_bf16(uint16_t *p, vf v)
+{
+    vf_store_bf16(p, v);
+}
+static inline vf vf_swap_pairs(vf a)
+{
+    QUADS(vf, vrev64q_f32(a.x[i]));
 }
 static inline float vf_sum(vf v)
 {

@@ -90,6 +90,9 @@ static inline void vf_stream(float *p, vf v)
 {
     vf_store(p, v);
 }
+static inline void vf_stream_end(void)
+{
+}
 static inline vf vf_set(float x)
 {
     LANES(vf, 16, x);
@@ -303,6 +306,18 @@ static inline void vf_store_bf16_n(uint16_t *p, vf v, int n)
 static inline void vf_store_bf16(uint16_t *p, vf v)
 {
     vf_store_bf16_n(p, v, 16);
+}
+static inline void vf_stream_f16(uint16_t *p, vf v)
+{
+    vf_store_f16_n(p, v, 16);
+}
+static inline void vf_stream_bf16(uint16_t *p, vf v)
+{
+    vf_store_bf16_n(p, v, 16);
+}
+static inline vf vf_swap_pairs(vf a)
+{
+    LANES(vf, 16, a.x[i ^ 1]);
 }
 static inline float vf_sum(vf v)
 {

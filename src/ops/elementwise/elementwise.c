@@ -1,0 +1,104 @@
+/* elementwise.c - gelu_mul, add, mul, softcap and softmax: checks and launches.  Formulas at the
+ * public header, kernels in elementwise_cpu.c and softmax_cpu.c. */
+#include <math.h>
+#include <mlxn/ops/elementwise.h>
+#include "ops/check.h"
+#include "ops/elementwise/elementwise.h"
+#include "ops/kernels.h"
+
+typedef struct named {
+    const char *name;
+    mlxn_buffer *buffer;
+} named;
+
+/* Checks a, b (no name: there is none) and output, and launches `kernel`. */
+static mlxn_status elementwise(const char *op, mlxn_encoder *enc, int kernel, named a, named b,
+                               named out, float scalar)
+{
+    const named all[ELEMENTWISE_OPERANDS] = {a, b, out};
+    elementwise_params p = {.scalar = scalar};
+    int dense = 1;
+    for (int i = 0; i < ELEMENTWISE_OPERANDS; i++) {
+        op_rows rows;
+        if (!all[i].name)
+            continue;
+        MLXN_TRY(op_operand(op, all[i].name, enc, all[i].buffer, DT_FLOATS, 0));
+        MLXN_TRY(op_dtype(op, all[i].name, all[i].buffer, a.buffer->dtype));
+        MLXN_TRY(op_same_shape(op, all[i].name, all[i].buffer, a.name, a.buffer));
+        MLXN_TRY(op_as_rows(op, all[i].name, all[i].buffer, &rows));
+        p.rows = rows.rows;
+        p.dim = rows.dim;
+        p.stride[i] = rows.stride;
+        dense &= rows.stride == rows.dim;
+    }
+    MLXN_TRY(op_distinct(op, out.name, out.buffer));
+    MLXN_TRY(op_disjoint(op, out.name, out.buffer, a.name, a.buffer, 1));
+    MLXN_TRY(op_disjoint(op, out.name, out.buffer, b.name, b.buffer, 1));
+    p.dtype = (int32_t)a.buffer->dtype;
+    if (dense) {
+        p.dim *= p.rows;
+        p.rows = 1;
+    }
+    const mlxn_operand operands[ELEMENTWISE_OPERANDS] = {
+        [ELEMENTWISE_A] = {a.buffer, MLXN_READ},
+        [ELEMENTWISE_B] = {b.buffer, MLXN_READ},
+        [ELEMENTWISE_OUTPUT] = {out.buffer, MLXN_WRITE}};
+    return mlxn_launch(enc, kernel, operands, ELEMENTWISE_OPERANDS, &p, sizeof p, NULL);
+}
+
+mlxn_status mlxn_gelu_mul(mlxn_encoder *enc, const mlxn_gelu_mul_args *args)
+{
+    MLXN_TRY(op_encoder("gelu_mul", enc));
+    OP_ARGS("gelu_mul", mlxn_gelu_mul_args, a, args);
+    return elementwise("gelu_mul", enc, MLXN_KERNEL_gelu_mul, (named){"gate", a.gate},
+                       (named){"up", a.up}, (named){"output", a.output}, 0);
+}
+
+mlxn_status mlxn_add(mlxn_encoder *enc, const mlxn_binary_args *args)
+{
+    MLXN_TRY(op_encoder("add", enc));
+    OP_ARGS("add", mlxn_binary_args, a, args);
+    return elementwise("add", enc, MLXN_KERNEL_add, (named){"a", a.a}, (named){"b", a.b},
+                       (named){"output", a.output}, 0);
+}
+
+mlxn_status mlxn_mul(mlxn_encoder *enc, const mlxn_binary_args *args)
+{
+    MLXN_TRY(op_encoder("mul", enc));
+    OP_ARGS("mul", mlxn_binary_args, a, args);
+    return elementwise("mul", enc, MLXN_KERNEL_mul, (named){"a", a.a}, (named){"b", a.b},
+                       (named){"output", a.output}, 0);
+}
+
+mlxn_status mlxn_softcap(mlxn_encoder *enc, const mlxn_softcap_args *args)
+{
+    MLXN_TRY(op_encoder("softcap", enc));
+    OP_ARGS("softcap", mlxn_softcap_args, a, args);
+    MLXN_TRY(op_float("softcap", "cap", a.cap, a.cap > 0 && isfinite(a.cap), "> 0, finite"));
+    return elementwise("softcap", enc, MLXN_KERNEL_softcap, (named){"input", a.input},
+                       (named){NULL, NULL}, (named){"output", a.output}, a.cap);
+}
+
+mlxn_status mlxn_softmax(mlxn_encoder *enc, const mlxn_softmax_args *args)
+{
+    const char *op = "softmax";
+    op_rows in, out;
+    MLXN_TRY(op_encoder(op, enc));
+    OP_ARGS(op, mlxn_softmax_args, a, args);
+    MLXN_TRY(op_operand(op, "input", enc, a.input, DT_FLOATS, 0));
+    MLXN_TRY(op_operand(op, "output", enc, a.output, DT_FLOATS, 0));
+    MLXN_TRY(op_same_shape(op, "output", a.output, "input", a.input));
+    MLXN_TRY(op_as_rows(op, "input", a.input, &in));
+    MLXN_TRY(op_as_rows(op, "output", a.output, &out));
+    MLXN_TRY(op_distinct(op, "output", a.output));
+    MLXN_TRY(op_disjoint(op, "output", a.output, "input", a.input, 1));
+    softmax_params p = {.rows = in.rows,
+                        .dim = in.dim,
+                        .input_stride = in.stride,
+                        .output_stride = out.stride,
+                        .input_dtype = (int32_t)a.input->dtype,
+                        .output_dtype = (int32_t)a.output->dtype};
+    const mlxn_operand operands[SOFTMAX_OPERANDS] = {
+        [SOFTMAX_INPUT] = {a.input, MLXN_READ}, [SOFTMAX_OUTPUT] = {a.output, MLXN_WRITE}};
+    return mlxn_launch(enc, MLXN_KERNEL_softmax, operands, SOFTMAX_OPERANDS, &p, sizeof p, NULL);
+}

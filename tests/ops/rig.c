@@ -1,0 +1,111 @@
+/* rig.c - see rig.h. */
+#include "rig.h"
+
+#include <stdarg.h>
+
+static void add_device(rig_device *devices, int *count, uint32_t mask, const char *path,
+                       uint32_t threads)
+{
+    rig_device d = {.path = path, .threads = threads};
+    mlxn_device_info info = {.size = sizeof info};
+    if (mlxn_device_open_with(MLXN_DESC(mlxn_device_desc, .backend = "cpu", .threads = threads,
+                                        .cpu_mask = mask | MLXN_CPU_PORTABLE),
+                              &d.device) != MLXN_OK ||
+        mlxn_device_get_info(d.device, &info) != MLXN_OK || strcmp(info.path, path) ||
+        mlxn_encoder_create(d.device, &d.encoder) != MLXN_OK) {
+        mlxn_device_release(d.device); /* a path that this machine lacks */
+        return;
+    }
+    devices[(*count)++] = d;
+}
+
+const rig_device *rig_devices(int *count)
+{
+    static const struct {
+        const char *path;
+        uint32_t mask;
+    } paths[] = {{"avx512", MLXN_CPU_AVX512 | MLXN_CPU_AVX2},
+                 {"avx2", MLXN_CPU_AVX2},
+                 {"dotprod", MLXN_CPU_DOTPROD | MLXN_CPU_NEON},
+                 {"neon", MLXN_CPU_NEON},
+                 {"portable", MLXN_CPU_PORTABLE}};
+    static const uint32_t teams[] = {2, 3, 8};
+    static rig_device devices[RIG_MAX];
+    static int n;
+    uint32_t best = MLXN_CPU_PORTABLE;
+    if (!n) {
+        for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+            add_device(devices, &n, paths[i].mask, paths[i].path, 1);
+            if (n == 1 && best == MLXN_CPU_PORTABLE)
+                best = paths[i].mask;
+        }
+        for (size_t i = 0; i < sizeof teams / sizeof *teams; i++)
+            add_device(devices, &n, best, devices[0].path, teams[i]);
+        CHECK(n >= 4);
+    }
+    *count = n;
+    return devices;
+}
+
+size_t rig_bytes(mlxn_dtype dtype, size_t n)
+{
+    return n * mlxn_dtype_block_bytes(dtype);
+}
+
+mlxn_buffer *rig_buffer(mlxn_device *device, mlxn_dtype dtype, int rank, const int64_t *shape,
+                        const void *data)
+{
+    mlxn_buffer *b = NULL;
+    CHECK_STATUS(mlxn_buffer_create(device, dtype, rank, shape, &b), MLXN_OK);
+    if (b && data)
+        CHECK_STATUS(mlxn_buffer_write(b, 0, data, mlxn_buffer_bytes(b)), MLXN_OK);
+    return b;
+}
+
+mlxn_buffer *rig_vector(mlxn_device *device, mlxn_dtype dtype, int64_t n, const void *data)
+{
+    return rig_buffer(device, dtype, 1, &n, data);
+}
+
+mlxn_buffer *rig_view(mlxn_buffer *base, int rank, const int64_t *shape, const int64_t *strides,
+                      int64_t first)
+{
+    mlxn_buffer *b = NULL;
+    mlxn_dtype dtype = mlxn_buffer_dtype(base);
+    CHECK_STATUS(
+        mlxn_buffer_view(base, dtype, rank, shape, strides, rig_bytes(dtype, (size_t)first), &b),
+        MLXN_OK);
+    return b;
+}
+
+int rig_finish(const rig_device *on, mlxn_status want)
+{
+    int ok = test_status(mlxn_encoder_commit(on->encoder), MLXN_OK, __FILE__, __LINE__, "commit");
+    ok &= test_status(mlxn_encoder_wait(on->encoder), want, __FILE__, __LINE__, "wait");
+    ok &= test_status(mlxn_encoder_reset(on->encoder), MLXN_OK, __FILE__, __LINE__, "reset");
+    return ok;
+}
+
+void rig_read(mlxn_buffer *buffer, void *out)
+{
+    CHECK_STATUS(mlxn_buffer_read(buffer, 0, out, mlxn_buffer_bytes(buffer)), MLXN_OK);
+}
+
+void *rig_normal(mlxn_dtype dtype, size_t n, float scale, uint64_t *seed)
+{
+    void *data = malloc(rig_bytes(dtype, n) + 1);
+    for (size_t i = 0; data && i < n; i++)
+        test_store(dtype, data, i, (double)(scale * test_normal(seed)));
+    return data;
+}
+
+void rig_record(rig_worst *worst, double ulp, const char *format, ...)
+{
+    va_list args;
+    if (!(ulp > worst->ulp))
+        return;
+    worst->ulp = ulp;
+    va_start(args, format);
+    vsnprintf(worst->where, sizeof worst->where, format, args);
+    va_end(args);
+}
