@@ -6,10 +6,22 @@
 #include <mlxn/registry.h>
 #include "backends/cpu/simd.h"
 
+/* CPU_INLINE: always inlined, so that constant arguments fold.  CPU_UNROLL: in front of a loop of
+ * constant count whose body must end up in registers.  Neither changes a result, and both take
+ * compilers minutes where they do not pay: on the portable path, and with sanitizers. */
+#if defined(__SANITIZE_ADDRESS__)
+#define CPU_SLOW_BUILD 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CPU_SLOW_BUILD 1
+#endif
+#endif
+#if defined(CPU_SLOW_BUILD)
+#define CPU_INLINE static inline
+#else
 #define CPU_INLINE static inline __attribute__((always_inline))
-/* In front of a loop of constant count whose body must end up in registers (the portable path has
- * none to speak of, and unrolling its arrays takes compilers minutes). */
-#if defined(MLXN_ISA_PORTABLE)
+#endif
+#if defined(CPU_SLOW_BUILD) || defined(MLXN_ISA_PORTABLE)
 #define CPU_UNROLL
 #elif defined(__clang__)
 #define CPU_UNROLL _Pragma("clang loop unroll(full)")
