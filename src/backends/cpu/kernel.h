@@ -8,7 +8,9 @@
 
 #define CPU_INLINE static inline __attribute__((always_inline))
 /* In front of a loop of constant count whose body must end up in registers. */
-#if defined(__clang__)
+#if defined(MLXN_ISA_PORTABLE) /* its arrays would take compilers minutes */
+#define CPU_UNROLL
+#elif defined(__clang__)
 #define CPU_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define CPU_UNROLL _Pragma("GCC unroll 32")
