@@ -5,6 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+size_t mlxn_attention_shared(const void *args, uint32_t n_threads);
 size_t mlxn_qkv_prepare_shared(const void *params, uint32_t n_threads);
+size_t matmul_shared(const void *args, uint32_t n_threads);
+size_t embedding_shared(const void *args, uint32_t n_threads);
 
 #endif
