@@ -98,6 +98,10 @@ kernel_output="12 14 16 18 30 32 34 36"
 pkg_config=$(command -v pkg-config || command -v pkgconf)
 [ -n "$pkg_config" ] || echo "not run: mlxn.pc, for want of pkg-config"
 check "install" cmake --install "$build" --prefix "$prefix"
+if [ "$failed" -ne 0 ]; then # nothing else can be tested
+    echo "$passed passed, $failed failed"
+    exit 1
+fi
 lib=$(dirname "$(find "$prefix" -name libmlxn.so | head -n 1)")
 check "exports only mlxn_*" only_our_symbols
 check "exports all that is declared" all_declared_symbols
