@@ -1,8 +1,8 @@
 /* embedding_test.c - the look-up against values that the gguf package of PyPI dequantised
  * (tests/oracle/make_quant_golden.py): every weight dtype, plain and prepared, exactly; ids out of
  * range; scales and output dtypes. */
-#include "paths.h"
 #include "quant_ref.h"
+#include "rig.h"
 
 static mlxn_status look_up(mlxn_device *device, mlxn_buffer *table, const uint32_t *ids, int64_t n,
                            float scale, mlxn_dtype dtype, void *out)
@@ -57,8 +57,8 @@ static void check_golden(mlxn_device *device, mlxn_dtype dtype, int64_t rows, in
 
 TEST(embedding_golden)
 {
-    mlxn_device *devices[TEST_PATHS_MAX];
-    const int device_count = test_devices(devices);
+    int device_count;
+    const rig_device *devices = rig_devices(&device_count);
     uint32_t count = 0, head[4] = {0};
     char magic[8];
     FILE *file = fopen(MLXN_TEST_DATA "/quant_golden.bin", "rb");
@@ -74,7 +74,7 @@ TEST(embedding_golden)
         REQUIRE(fread(bytes, head[3], 1, file) == 1);
         REQUIRE(fread(want, (size_t)head[1] * head[2] * 4, 1, file) == 1);
         for (int p = 0; p < device_count; p++)
-            check_golden(devices[p], dtype, head[1], head[2], bytes, want);
+            check_golden(devices[p].device, dtype, head[1], head[2], bytes, want);
         /* the reference of the other tests, too */
         for (uint32_t r = 0; r < head[1]; r++) {
             quant_row row;
@@ -87,7 +87,6 @@ TEST(embedding_golden)
         free(want);
     }
     fclose(file);
-    test_devices_release(devices, device_count);
 }
 
 TEST(embedding_scale_and_dtypes)
@@ -95,8 +94,8 @@ TEST(embedding_scale_and_dtypes)
     static const mlxn_dtype outputs[3] = {MLXN_F32, MLXN_F16, MLXN_BF16};
     enum { V = 21, E = 40 };
     static const uint32_t ids[5] = {20, 16, 15, 0, 7};
-    mlxn_device *devices[TEST_PATHS_MAX];
-    const int device_count = test_devices(devices);
+    int device_count;
+    const rig_device *devices = rig_devices(&device_count);
     uint64_t seed = 3;
     uint16_t table[V * E], want[5 * E];
     uint32_t got[5 * E];
@@ -106,10 +105,11 @@ TEST(embedding_scale_and_dtypes)
             const int64_t dims[2] = {V, E};
             const float scale = 25.25f;
             mlxn_buffer *t = NULL, *packed = NULL;
-            REQUIRE_OK(mlxn_buffer_wrap(devices[p], table, sizeof table, MLXN_BF16, 2, dims, NULL,
-                                        NULL, &t));
+            REQUIRE_OK(mlxn_buffer_wrap(devices[p].device, table, sizeof table, MLXN_BF16, 2, dims,
+                                        NULL, NULL, &t));
             REQUIRE_OK(mlxn_weight_prepare(t, MLXN_WEIGHT_MATMUL, &packed));
-            REQUIRE_OK(look_up(devices[p], o % 2 ? t : packed, ids, 5, scale, outputs[o], got));
+            REQUIRE_OK(
+                look_up(devices[p].device, o % 2 ? t : packed, ids, 5, scale, outputs[o], got));
             for (int i = 0; i < 5 * E; i++) {
                 const float v =
                     scale * (float)test_load(MLXN_BF16, table, ids[i / E] * E + (uint32_t)(i % E));
@@ -123,14 +123,13 @@ TEST(embedding_scale_and_dtypes)
             mlxn_buffer_release(t);
             mlxn_buffer_release(packed);
         }
-    test_devices_release(devices, device_count);
 }
 
 /* An id out of range is reported and its row left alone; the others are written. */
 TEST(embedding_bad_ids)
 {
-    mlxn_device *devices[TEST_PATHS_MAX];
-    const int device_count = test_devices(devices);
+    int device_count;
+    const rig_device *devices = rig_devices(&device_count);
     static const uint32_t ids[4] = {3, 5, UINT32_MAX, 0};
     float table[5 * 32], out[4 * 32];
     for (int i = 0; i < 5 * 32; i++)
@@ -140,10 +139,10 @@ TEST(embedding_bad_ids)
             const int64_t dims[2] = {5, 32};
             mlxn_buffer *t = NULL, *w = NULL;
             memset(out, 0, sizeof out);
-            REQUIRE_OK(mlxn_buffer_wrap(devices[p], table, sizeof table, MLXN_F32, 2, dims, NULL,
-                                        NULL, &t));
+            REQUIRE_OK(mlxn_buffer_wrap(devices[p].device, table, sizeof table, MLXN_F32, 2, dims,
+                                        NULL, NULL, &t));
             REQUIRE_OK(mlxn_weight_prepare(t, MLXN_WEIGHT_MATMUL, &w));
-            CHECK_FAILS(look_up(devices[p], packed ? w : t, ids, 4, 1, MLXN_F32, out),
+            CHECK_FAILS(look_up(devices[p].device, packed ? w : t, ids, 4, 1, MLXN_F32, out),
                         MLXN_ERR_FAULT, "embedding: id is");
             CHECK(!memcmp(out, table + 3 * 32, 128) && !memcmp(out + 96, table, 128));
             for (int i = 32; i < 96; i++)
@@ -151,5 +150,4 @@ TEST(embedding_bad_ids)
             mlxn_buffer_release(t);
             mlxn_buffer_release(w);
         }
-    test_devices_release(devices, device_count);
 }

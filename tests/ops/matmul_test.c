@@ -1,8 +1,8 @@
 /* matmul_test.c - every weight dtype, mode and shape class: bit for bit against the formulas of
  * mlxn/ops/matmul.h evaluated one rounding at a time, and within the derived bound of float64; on
  * every path, with plain and prepared weights, into strided rows whose gaps stay untouched. */
-#include "paths.h"
 #include "quant_ref.h"
+#include "rig.h"
 
 static const mlxn_dtype floats[3] = {MLXN_F32, MLXN_F16, MLXN_BF16};
 
@@ -141,20 +141,20 @@ static void case_run(const matmul_case *c, mlxn_device *device, int packed)
 }
 
 /* Every device; packing and dtypes of input and output vary with the number of the case. */
-static void case_check(matmul_case *c, mlxn_device **devices, int count, int number)
+static void case_check(matmul_case *c, const rig_device *devices, int count, int number)
 {
     case_make(c);
     for (int i = 0; i < count; i++)
         for (int packed = 0; packed < 2; packed++)
             if (test_full() || packed == (number + i) % 2 || c->at.m == 1)
-                case_run(c, devices[i], packed);
+                case_run(c, devices[i].device, packed);
     case_free(c);
 }
 
 static void check_dtypes(const shape *shapes, int count, int want_floats, uint64_t seed)
 {
-    mlxn_device *devices[TEST_PATHS_MAX];
-    const int device_count = test_devices(devices);
+    int device_count;
+    const rig_device *devices = rig_devices(&device_count);
     int number = 0;
     for (int d = 0; d < 11; d++) {
         const mlxn_dtype dtype = quant_dtypes[d];
@@ -171,7 +171,6 @@ static void check_dtypes(const shape *shapes, int count, int want_floats, uint64
                     case_check(&c, devices, device_count, number);
             }
     }
-    test_devices_release(devices, device_count);
 }
 
 TEST(matmul_block_formats)
@@ -195,8 +194,8 @@ TEST(matmul_float_formats)
 /* More rows than are prepared at a time, few groups and many. */
 TEST(matmul_many_rows)
 {
-    mlxn_device *devices[TEST_PATHS_MAX];
-    const int device_count = test_devices(devices);
+    int device_count;
+    const rig_device *devices = rig_devices(&device_count);
     matmul_case few = {.at = {1600, 16, 32}, .weight = MLXN_Q8_0, .mode = MLXN_MATMUL_FAST};
     matmul_case many = {.at = {13, 700, 32}, .weight = MLXN_Q4_1, .mode = MLXN_MATMUL_EXACT};
     matmul_case twice = {.at = {3100, 33, 32}, .weight = MLXN_F16, .mode = MLXN_MATMUL_EXACT};
@@ -208,21 +207,20 @@ TEST(matmul_many_rows)
         case_make(cases[i]);
         for (int p = 0; p < device_count; p++)
             if (test_full() || p % 3 == i)
-                case_run(cases[i], devices[p], p % 2);
+                case_run(cases[i], devices[p].device, p % 2);
         case_free(cases[i]);
     }
-    test_devices_release(devices, device_count);
 }
 
 /* A row gives the same bits alone, among others and at another place of a batch. */
 TEST(matmul_batch_split)
 {
-    mlxn_device *devices[TEST_PATHS_MAX];
-    const int device_count = test_devices(devices);
+    int device_count;
+    const rig_device *devices = rig_devices(&device_count);
     for (int p = 0; p < device_count; p++) {
         const int64_t m = 11, n = 37, k = 512;
         uint64_t seed = 5;
-        mlxn_device *device = devices[p];
+        mlxn_device *device = devices[p].device;
         for (int d = 3; d < 11; d += 1 + (p % 3)) {
             const mlxn_dtype dtype = quant_dtypes[d];
             void *wm = malloc(quant_row_bytes(dtype, k) * (size_t)n);
@@ -261,5 +259,4 @@ TEST(matmul_batch_split)
             free(part);
         }
     }
-    test_devices_release(devices, device_count);
 }

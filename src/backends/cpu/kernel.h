@@ -37,8 +37,9 @@
 /* The part [*begin, *end) of n items that belongs to this thread: even, contiguous. */
 static inline void cpu_split(const mlxn_cpu_call *call, int64_t n, int64_t *begin, int64_t *end)
 {
-    *begin = (int64_t)((unsigned __int128)n * call->thread / call->n_threads);
-    *end = (int64_t)((unsigned __int128)n * (call->thread + 1) / call->n_threads);
+    int64_t each = n / call->n_threads, rest = n % call->n_threads, thread = call->thread;
+    *begin = each * thread + (thread < rest ? thread : rest);
+    *end = *begin + each + (thread < rest);
 }
 
 #endif
