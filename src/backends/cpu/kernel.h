@@ -6,6 +6,16 @@
 #include <mlxn/registry.h>
 #include "backends/cpu/simd.h"
 
+#define CPU_INLINE static inline __attribute__((always_inline))
+/* In front of a loop of constant count whose body must end up in registers. */
+#if defined(MLXN_ISA_PORTABLE) /* its arrays would take compilers minutes */
+#define CPU_UNROLL
+#elif defined(__clang__)
+#define CPU_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define CPU_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 /* Opens the definition of kernel `id` for the SIMD path being compiled. */
 #define CPU_KERNEL(id)                            \
     void CPU_NAME(id)(const mlxn_cpu_call *call); \
