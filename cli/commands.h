@@ -8,7 +8,7 @@
 extern const command command_run, command_score, command_tokenize, command_info, command_bench,
     command_bench_ops, command_pull, command_completion;
 
-/* All of them, NULL at the end; of two names the longer one comes first. */
+/* All of them, NULL at the end. */
 extern const command *const commands[];
 
 #endif

@@ -40,11 +40,11 @@ static void print_value_case(const command *c, const option *o)
         fputs("COMPREPLY=($(compgen -W '", stdout);
         for (const char *s = o->value; *s; s++)
             fputc(*s == '|' ? ' ' : *s, stdout);
-        fputs("' -- \"$cur\"))", stdout);
+        fputs("' -- \"$cur\")); ", stdout);
     } else if (o->kind == OPTION_TEXT && !strncmp(o->value, "FILE", 4)) {
-        fputs("COMPREPLY=($(compgen -f -- \"$cur\"))", stdout);
+        fputs("COMPREPLY=($(compgen -f -- \"$cur\")); ", stdout);
     }
-    fputs("; return ;;\n", stdout);
+    fputs("return ;;\n", stdout);
 }
 
 static void print_option_case(const command *c)

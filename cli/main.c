@@ -11,9 +11,8 @@
 #include "support.h"
 
 const command *const commands[] = {
-    &command_run,       &command_score,      &command_tokenize,
-    &command_bench_ops, &command_bench,      &command_info,
-    &command_pull,      &command_completion, NULL,
+    &command_run,  &command_score, &command_tokenize,   &command_bench, &command_bench_ops,
+    &command_info, &command_pull,  &command_completion, NULL,
 };
 
 static void print_help(FILE *out)
@@ -44,19 +43,33 @@ static int words_matched(const command *c, int argc, char **argv)
     return 0;
 }
 
+/* The command with the longest name that the arguments spell. */
+static const command *find_command(int argc, char **argv, int *words)
+{
+    const command *found = NULL;
+    *words = 0;
+    for (const command *const *c = commands; *c; c++) {
+        int matched = words_matched(*c, argc, argv);
+        if (matched > *words) {
+            found = *c;
+            *words = matched;
+        }
+    }
+    return found;
+}
+
 int main(int argc, char **argv)
 {
+    int words;
+    const command *found = find_command(argc, argv, &words);
     signal(SIGPIPE, SIG_IGN);
+    if (found) {
+        int code = found->main(found, argc - words, argv + words);
+        return code ? code : cli_exit(cli_flush());
+    }
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;
-    }
-    for (const command *const *c = commands; *c; c++) {
-        int words = words_matched(*c, argc, argv);
-        if (words) {
-            int code = (*c)->main(*c, argc - words, argv + words);
-            return code ? code : cli_exit(cli_flush());
-        }
     }
     if (!strcmp(argv[1], "--version")) {
         printf("mlxn %s\n", mlxn_version_string());

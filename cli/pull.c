@@ -188,6 +188,10 @@ static mlxn_status check_and_move(puller *p)
     }
     if (fsync(p->fd) || rename(p->partial, p->target))
         return io_error(p->target);
+    char *end = strrchr(p->partial, '/');
+    *end = 0;
+    rmdir(p->partial); /* stays if another model's part is in it */
+    *end = '/';
     return MLXN_OK;
 }
 

@@ -215,38 +215,38 @@ static mlxn_status finish(runner *r)
     return MLXN_OK;
 }
 
-/* Opens the session and puts the prompt in. */
+/* Opens the session and puts the prompt's ids in. */
+static mlxn_status read_ids(runner *r, const char *text, size_t bytes, const int32_t *ids,
+                            size_t count, double started)
+{
+    const float *logits;
+    if ((int64_t)count > r->context)
+        return mlxn_fail(MLXN_ERR_BOUNDS, "the prompt has %zu tokens, the context %lld: see -c",
+                         count, (long long)r->context);
+    MLXN_TRY(mlxn_session_create(MLXN_DESC(mlxn_session_desc, .model = r->l->model,
+                                           .context = r->context, .chunk = r->v->chunk,
+                                           .matmul = load_matmul(&r->v->common)),
+                                 &r->session));
+    MLXN_TRY(set_sampling(r));
+    if (r->v->common.output == OUTPUT_TEXT_WORD && !r->v->no_display_prompt)
+        fwrite(text, 1, bytes, stdout);
+    MLXN_TRY(cli_flush());
+    r->g.load_seconds = cli_seconds() - started;
+    MLXN_TRY(feed_prompt(r, ids, count));
+    if (!interrupted) /* work runs when its result is asked for: now the prompt's time is known */
+        MLXN_TRY(mlxn_session_logits(r->session, &logits));
+    r->g.prompt_tokens = (size_t)mlxn_session_position(r->session);
+    r->g.prompt_seconds = cli_seconds() - started - r->g.load_seconds;
+    return MLXN_OK;
+}
+
 static mlxn_status start(runner *r, const char *text, size_t bytes, double started)
 {
     int32_t *ids;
     size_t count;
     MLXN_TRY(load_encode(r->l->tokenizer, text, bytes, MLXN_TOKENS_BOS | MLXN_TOKENS_SPECIAL, &ids,
                          &count));
-    mlxn_status status = MLXN_OK;
-    if ((int64_t)count > r->context)
-        status = mlxn_fail(MLXN_ERR_BOUNDS, "the prompt has %zu tokens, the context %lld: see -c",
-                           count, (long long)r->context);
-    if (status == MLXN_OK)
-        status = mlxn_session_create(MLXN_DESC(mlxn_session_desc, .model = r->l->model,
-                                               .context = r->context, .chunk = r->v->chunk,
-                                               .matmul = load_matmul(&r->v->common)),
-                                     &r->session);
-    if (status == MLXN_OK)
-        status = set_sampling(r);
-    if (status == MLXN_OK) {
-        if (r->v->common.output == OUTPUT_TEXT_WORD && !r->v->no_display_prompt)
-            fwrite(text, 1, bytes, stdout);
-        status = cli_flush();
-    }
-    r->g.load_seconds = cli_seconds() - started;
-    if (status == MLXN_OK)
-        status = feed_prompt(r, ids, count);
-    /* Work runs when a result is asked for: with it the prompt's time is known. */
-    const float *logits;
-    if (status == MLXN_OK && !interrupted)
-        status = mlxn_session_logits(r->session, &logits);
-    r->g.prompt_tokens = (size_t)mlxn_session_position(r->session);
-    r->g.prompt_seconds = cli_seconds() - started - r->g.load_seconds;
+    mlxn_status status = read_ids(r, text, bytes, ids, count, started);
     free(ids);
     return status;
 }

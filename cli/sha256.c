@@ -20,6 +20,19 @@ static uint32_t rotr(uint32_t x, int n)
     return x >> n | x << (32 - n);
 }
 
+/* One step of section 6.2.2; a to h are v[-i mod 8], so nothing is moved. */
+static inline void step(uint32_t v[8], int i, uint32_t kw)
+{
+#define V(n) v[((n)-i) & 7]
+    uint32_t a = V(0), e = V(4);
+    uint32_t t1 = V(7) + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & V(5)) ^ (~e & V(6))) + kw;
+    uint32_t t2 =
+        (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & V(1)) ^ (a & V(2)) ^ (V(1) & V(2)));
+    V(3) += t1;
+    V(7) = t1 + t2;
+#undef V
+}
+
 static void compress(uint32_t state[8], const unsigned char *block)
 {
     uint32_t w[64], v[8];
@@ -32,16 +45,10 @@ static void compress(uint32_t state[8], const unsigned char *block)
                (rotr(b, 17) ^ rotr(b, 19) ^ b >> 10);
     }
     memcpy(v, state, sizeof v);
-    for (int t = 0; t < 64; t++) {
-        uint32_t a = v[0], e = v[4];
-        uint32_t t1 = v[7] + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & v[5]) ^ (~e & v[6])) +
-                      K[t] + w[t];
-        uint32_t t2 =
-            (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-        memmove(v + 1, v, 7 * sizeof *v);
-        v[4] += t1;
-        v[0] = t1 + t2;
-    }
+    /* After a step every variable takes its neighbour's name: eight steps are one turn. */
+    for (int t = 0; t < 64; t += 8)
+        for (int i = 0; i < 8; i++)
+            step(v, i, K[t + i] + w[t + i]);
     for (int i = 0; i < 8; i++)
         state[i] += v[i];
 }

@@ -3,6 +3,7 @@
  * Opening maps the file and checks all of the header before anything is used: counts, offsets,
  * strings, dims, alignment, overlaps, types.  A file is hostile until proven otherwise; whatever is
  * wrong with it is MLXN_ERR_FORMAT (or ERR_IO, ERR_MEMORY) with file, tensor or key, and numbers.
+ * The file must not be changed or cut while it is open.
  * An open file is immutable and may be read by many threads.  Pointers it gives live as long as it.
  */
 #ifndef MLXN_GGUF_H
@@ -61,12 +62,13 @@ MLXN_API uint64_t mlxn_gguf_file_bytes(const mlxn_gguf *gguf);
 MLXN_API const void *mlxn_gguf_data(const mlxn_gguf *gguf);     /* the file's first byte */
 MLXN_API uint64_t mlxn_gguf_data_offset(const mlxn_gguf *gguf); /* where tensor data starts */
 
-/* Metadata by index, 0 to count - 1, in file order; or by key (-1: not there). */
+/* Metadata by index, 0 to count - 1, in file order; or by key (-1: not there).  At an index that is
+ * not there: an empty key, type -1. */
 MLXN_API int64_t mlxn_gguf_key_count(const mlxn_gguf *gguf);
 MLXN_API int64_t mlxn_gguf_find_key(const mlxn_gguf *gguf, const char *key);
 MLXN_API mlxn_gguf_string mlxn_gguf_key(const mlxn_gguf *gguf, int64_t index);
 MLXN_API mlxn_gguf_type mlxn_gguf_key_type(const mlxn_gguf *gguf, int64_t index);
-/* Arrays: the elements' type, and their number (0 for a scalar). */
+/* Arrays: the elements' type, and their number (-1 and 0 for a scalar). */
 MLXN_API mlxn_gguf_type mlxn_gguf_array_type(const mlxn_gguf *gguf, int64_t index);
 MLXN_API uint64_t mlxn_gguf_array_count(const mlxn_gguf *gguf, int64_t index);
 

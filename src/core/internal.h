@@ -56,6 +56,9 @@ mlxn_status mlxn_buffer_make(mlxn_storage *storage, mlxn_dtype dtype, int rank,
 mlxn_status mlxn_storage_alloc(mlxn_device *device, size_t bytes, int zero, mlxn_storage **out);
 void mlxn_storage_retain(mlxn_storage *storage);
 void mlxn_storage_release(mlxn_storage *storage);
+/* The whole pages inside [offset, offset + bytes) of a mapped file need not stay in memory: they are
+ * read again if touched.  Does nothing for other storage, or where the backend cannot. */
+void mlxn_storage_drop(mlxn_storage *storage, size_t offset, size_t bytes);
 /* Checks dtype, rank and extents and gives the bytes of a dense buffer of that shape. */
 mlxn_status mlxn_shape_bytes(const char *who, mlxn_dtype dtype, int rank, const int64_t *shape,
                              size_t *bytes);
@@ -200,6 +203,8 @@ typedef struct mlxn_device_ops {
     void (*free)(mlxn_device *device, mlxn_storage *storage);
     /* makes storage of host memory; MLXN_ERR_UNSUPPORTED: the core allocates and copies instead */
     mlxn_status (*wrap)(mlxn_device *device, mlxn_storage *storage, void *memory);
+    /* as mlxn_storage_drop; NULL where there is nothing to do */
+    void (*drop)(mlxn_device *device, mlxn_storage *storage, size_t offset, size_t bytes);
     mlxn_status (*write)(mlxn_device *device, mlxn_storage *storage, size_t offset, const void *src,
                          size_t bytes);
     mlxn_status (*read)(mlxn_device *device, mlxn_storage *storage, size_t offset, void *dst,

@@ -49,3 +49,10 @@ void mlxn_storage_release(mlxn_storage *storage)
     free(storage);
     mlxn_device_release(device);
 }
+
+void mlxn_storage_drop(mlxn_storage *storage, size_t offset, size_t bytes)
+{
+    const mlxn_device_ops *ops = storage->device->ops;
+    if (ops->drop && storage->flags & MLXN_STORAGE_FILE)
+        ops->drop(storage->device, storage, offset, bytes);
+}

@@ -557,13 +557,14 @@ static image mutate(image from, uint64_t *state)
     memcpy(data, from.data, bytes);
     for (uint64_t n = 1 + test_random(state) % 3; n && bytes > 16; n--) {
         /* the header proper gets more than its share */
-        size_t at = test_random(state) % (test_random(state) % 4 ? bytes : 16);
-        size_t left = bytes - at, size = 1 + test_random(state) % 32;
+        uint64_t reach = test_random(state) % 4 ? bytes : 16;
         uint64_t value = absurd[test_random(state) % (sizeof absurd / sizeof *absurd)];
+        size_t at = test_random(state) % reach, left = bytes - at;
+        size_t size = 1 + test_random(state) % 32;
         size = size < left ? size : left;
         switch (test_random(state) % 6) {
         case 0:
-            data[at] ^= (unsigned char)(1 << test_random(state) % 8);
+            data[at] = (unsigned char)(data[at] ^ 1u << test_random(state) % 8);
             break;
         case 1:
             data[at] = (unsigned char)test_random(state);

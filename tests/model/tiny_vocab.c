@@ -33,8 +33,7 @@ void tiny_vocab_begin(tiny_vocab *v)
                                          "the",
                                          "\xe2\x96\x81t",
                                          "\xe2\x96\x81the",
-                                         "\xe2\x96\x81"
-                                         "a",
+                                         "\342\226\201a",
                                          "e\xe2\x96\x81",
                                          "ca",
                                          "cab",

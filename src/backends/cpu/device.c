@@ -103,6 +103,18 @@ static mlxn_status cpu_read(mlxn_device *device, mlxn_storage *storage, size_t o
     return MLXN_OK;
 }
 
+/* Only pages that lie in the range whole: the others hold neighbours. */
+static void cpu_drop(mlxn_device *device, mlxn_storage *storage, size_t offset, size_t bytes)
+{
+    (void)device;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t from = (uintptr_t)storage->host + offset, to = from + bytes;
+    const uintptr_t begin = (from + page - 1) / page * page, end = to / page * page;
+    if (begin < end)
+        madvise((char *)storage->host + (begin - (uintptr_t)storage->host), end - begin,
+                MADV_DONTNEED);
+}
+
 static mlxn_status cpu_build(mlxn_device *device, mlxn_kernel *kernel)
 {
     mlxn_cpu_device *cpu = (mlxn_cpu_device *)device;
@@ -137,6 +149,7 @@ static const mlxn_device_ops ops = {
     .alloc = cpu_alloc,
     .free = cpu_free,
     .wrap = cpu_wrap,
+    .drop = cpu_drop,
     .write = cpu_write,
     .read = cpu_read,
     .build = cpu_build,

@@ -8,7 +8,9 @@
 
 #define CPU_INLINE static inline __attribute__((always_inline))
 /* In front of a loop of constant count whose body must end up in registers. */
-#if defined(__clang__)
+#if defined(MLXN_ISA_PORTABLE) /* its arrays would take compilers minutes */
+#define CPU_UNROLL
+#elif defined(__clang__)
 #define CPU_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define CPU_UNROLL _Pragma("GCC unroll 32")
@@ -19,11 +21,15 @@
     void CPU_NAME(id)(const mlxn_cpu_call *call); \
     void CPU_NAME(id)(const mlxn_cpu_call *call)
 
+/* For the inner functions of a kernel, whose constant arguments choose the code. */
+#define CPU_INLINE static inline __attribute__((always_inline))
+
 /* The part [*begin, *end) of n items that belongs to this thread: even, contiguous. */
 static inline void cpu_split(const mlxn_cpu_call *call, int64_t n, int64_t *begin, int64_t *end)
 {
-    *begin = (int64_t)((unsigned __int128)n * call->thread / call->n_threads);
-    *end = (int64_t)((unsigned __int128)n * (call->thread + 1) / call->n_threads);
+    int64_t each = n / call->n_threads, rest = n % call->n_threads, thread = call->thread;
+    *begin = each * thread + (thread < rest ? thread : rest);
+    *end = *begin + each + (thread < rest);
 }
 
 #endif

@@ -27,17 +27,23 @@ typedef struct head {
     const float *weight, *cosine, *sine;
     int64_t dim, pairs, offset;
     mlxn_dtype cache_dtype;
-    int normed, rounded, stream;
-    float eps;
+    int rounded;
     vf r;
 } head;
 
-static inline vf load(mlxn_dtype dtype, const void *base, int64_t i, int n)
+/* Where results go, so that the common cases decide nothing at each vector. */
+typedef enum destination {
+    TO_OUTPUT, /* the output, rounded once */
+    TO_STREAM, /* likewise, past the caches, to whole aligned vectors */
+    TO_ANY,    /* output, cache, or both; rounded as the chain does, or once */
+} destination;
+
+CPU_INLINE vf load(mlxn_dtype dtype, const void *base, int64_t i, int n)
 {
     return n == VF_LANES ? vf_load_as(dtype, base, i) : vf_load_as_n(dtype, base, i, n);
 }
 
-static inline void store(mlxn_dtype dtype, void *base, int64_t i, vf v, int n)
+CPU_INLINE void store(mlxn_dtype dtype, void *base, int64_t i, vf v, int n)
 {
     if (n == VF_LANES)
         vf_store_as(dtype, base, i, v);
@@ -45,7 +51,7 @@ static inline void store(mlxn_dtype dtype, void *base, int64_t i, vf v, int n)
         vf_store_as_n(dtype, base, i, v, n);
 }
 
-static inline vf round_to(mlxn_dtype dtype, vf v)
+CPU_INLINE vf round_to(mlxn_dtype dtype, vf v)
 {
     float t[VF_LANES];
     vf_store_as(dtype, t, 0, v);
@@ -53,88 +59,89 @@ static inline vf round_to(mlxn_dtype dtype, vf v)
 }
 
 /* n_i: the normed elements i to i + n - 1. */
-static inline vf normed(mlxn_dtype dtype, const head *h, int64_t i, int n)
+CPU_INLINE vf normed(mlxn_dtype dtype, destination to, head h, int64_t i, int n)
 {
-    vf v = vf_mul(vf_mul(load(dtype, h->input, i, n), h->r), load(MLXN_F32, h->weight, i, n));
-    return h->rounded ? round_to(dtype, v) : v;
+    vf v = vf_mul(vf_mul(load(dtype, h.input, i, n), h.r), load(MLXN_F32, h.weight, i, n));
+    return to == TO_ANY && h.rounded ? round_to(dtype, v) : v;
 }
 
-static inline void put(mlxn_dtype dtype, const head *h, int64_t i, vf v, int n)
+CPU_INLINE void put(mlxn_dtype dtype, destination to, head h, int64_t i, vf v, int n)
 {
-    if (h->rounded)
-        v = round_to(dtype, v);
-    if (h->output && h->stream && n == VF_LANES)
-        vf_stream_as(dtype, h->output, i, v);
-    else if (h->output)
-        store(dtype, h->output, i, v, n);
-    if (h->cache)
-        store(h->cache_dtype, h->cache, i, v, n);
+    if (to == TO_STREAM && n == VF_LANES) {
+        vf_stream_as(dtype, h.output, i, v);
+    } else if (to != TO_ANY) {
+        store(dtype, h.output, i, v, n);
+    } else {
+        if (h.rounded)
+            v = round_to(dtype, v);
+        if (h.output)
+            store(dtype, h.output, i, v, n);
+        if (h.cache)
+            store(h.cache_dtype, h.cache, i, v, n);
+    }
 }
 
 /* Pairs (i, i + offset), i to i + n - 1. */
-static inline void rotate_split(mlxn_dtype dtype, const head *h, int64_t i, int n)
+CPU_INLINE void rotate_split(mlxn_dtype dtype, destination to, head h, int64_t i, int n)
 {
-    vf lo = normed(dtype, h, i, n), hi = normed(dtype, h, i + h->offset, n);
-    vf c = load(MLXN_F32, h->cosine, i, n), s = load(MLXN_F32, h->sine, i, n);
-    put(dtype, h, i, vf_fma(lo, c, vf_neg(vf_mul(hi, s))), n);
-    put(dtype, h, i + h->offset, vf_fma(hi, c, vf_mul(lo, s)), n);
+    vf lo = normed(dtype, to, h, i, n), hi = normed(dtype, to, h, i + h.offset, n);
+    vf c = load(MLXN_F32, h.cosine, i, n), s = load(MLXN_F32, h.sine, i, n);
+    put(dtype, to, h, i, vf_fma(lo, c, vf_neg(vf_mul(hi, s))), n);
+    put(dtype, to, h, i + h.offset, vf_fma(hi, c, vf_mul(lo, s)), n);
 }
 
 /* Elements i to i + n - 1 with their neighbours; cosine and sine are laid out for it. */
-static inline void rotate_interleaved(mlxn_dtype dtype, const head *h, int64_t i, int n)
+CPU_INLINE void rotate_interleaved(mlxn_dtype dtype, destination to, head h, int64_t i, int n)
 {
-    vf x = normed(dtype, h, i, n);
-    vf c = load(MLXN_F32, h->cosine, i, n), s = load(MLXN_F32, h->sine, i, n);
-    put(dtype, h, i, vf_fma(x, c, vf_mul(vf_swap_pairs(x), s)), n);
+    vf x = normed(dtype, to, h, i, n);
+    vf c = load(MLXN_F32, h.cosine, i, n), s = load(MLXN_F32, h.sine, i, n);
+    put(dtype, to, h, i, vf_fma(x, c, vf_mul(vf_swap_pairs(x), s)), n);
 }
 
-static inline void pass(mlxn_dtype dtype, const head *h, int64_t begin, int64_t end)
+CPU_INLINE void pass(mlxn_dtype dtype, destination to, head h, int64_t begin, int64_t end)
 {
     int64_t i = begin;
     for (; i + VF_LANES <= end; i += VF_LANES)
-        put(dtype, h, i, normed(dtype, h, i, VF_LANES), VF_LANES);
+        put(dtype, to, h, i, normed(dtype, to, h, i, VF_LANES), VF_LANES);
     if (i < end)
-        put(dtype, h, i, normed(dtype, h, i, (int)(end - i)), (int)(end - i));
+        put(dtype, to, h, i, normed(dtype, to, h, i, (int)(end - i)), (int)(end - i));
 }
 
-static inline vf head_scale(mlxn_dtype dtype, const head *h)
+CPU_INLINE float sum_of_squares(mlxn_dtype dtype, const char *input, int64_t dim)
 {
     rms_lanes sum = rms_zero();
     int64_t i = 0;
-    if (!h->normed)
-        return vf_set(1.0f);
-    for (; i + 32 <= h->dim; i += 32)
-        rms_add(&sum, vf_load_as(dtype, h->input, i), vf_load_as(dtype, h->input, i + VF_LANES));
-    if (i < h->dim) {
-        int left = (int)(h->dim - i);
-        vf first = load(dtype, h->input, i, left < VF_LANES ? left : VF_LANES);
+    for (; i + 32 <= dim; i += 32)
+        rms_add(&sum, vf_load_as(dtype, input, i), vf_load_as(dtype, input, i + VF_LANES));
+    if (i < dim) {
+        int left = (int)(dim - i);
+        vf first = load(dtype, input, i, left < VF_LANES ? left : VF_LANES);
         vf second = vf_set(0.0f);
         if (left > VF_LANES)
-            second = load(dtype, h->input, i + VF_LANES, left - VF_LANES);
+            second = load(dtype, input, i + VF_LANES, left - VF_LANES);
         rms_add(&sum, first, second);
     }
-    return rms_scale(sum, h->dim, h->eps);
+    return rms_total(sum);
 }
 
-static inline void do_head(mlxn_dtype dtype, head *h, qkv_pairs pairs)
+CPU_INLINE void do_head(mlxn_dtype dtype, destination to, head h, int32_t pairs)
 {
     int64_t i = 0;
-    h->r = head_scale(dtype, h);
     if (pairs == QKV_PAIRS_SPLIT) {
-        for (; i + VF_LANES <= h->pairs; i += VF_LANES)
-            rotate_split(dtype, h, i, VF_LANES);
-        if (i < h->pairs)
-            rotate_split(dtype, h, i, (int)(h->pairs - i));
-        pass(dtype, h, h->pairs, h->offset);
-        pass(dtype, h, h->offset + h->pairs, h->dim);
+        for (; i + VF_LANES <= h.pairs; i += VF_LANES)
+            rotate_split(dtype, to, h, i, VF_LANES);
+        if (i < h.pairs)
+            rotate_split(dtype, to, h, i, (int)(h.pairs - i));
+        pass(dtype, to, h, h.pairs, h.offset);
+        pass(dtype, to, h, h.offset + h.pairs, h.dim);
     } else if (pairs == QKV_PAIRS_INTERLEAVED) {
-        for (; i + VF_LANES <= 2 * h->pairs; i += VF_LANES)
-            rotate_interleaved(dtype, h, i, VF_LANES);
-        if (i < 2 * h->pairs)
-            rotate_interleaved(dtype, h, i, (int)(2 * h->pairs - i));
-        pass(dtype, h, 2 * h->pairs, h->dim);
+        for (; i + VF_LANES <= 2 * h.pairs; i += VF_LANES)
+            rotate_interleaved(dtype, to, h, i, VF_LANES);
+        if (i < 2 * h.pairs)
+            rotate_interleaved(dtype, to, h, i, (int)(2 * h.pairs - i));
+        pass(dtype, to, h, 2 * h.pairs, h.dim);
     } else {
-        pass(dtype, h, 0, h->dim);
+        pass(dtype, to, h, 0, h.dim);
     }
 }
 
@@ -274,17 +281,21 @@ static int token_at(const mlxn_cpu_call *call, const qkv_params *p, int64_t t, i
 }
 
 /* The address of element `at` of an operand, NULL if it is absent. */
-static inline char *element(const mlxn_cpu_call *call, int operand, int64_t at, mlxn_dtype dtype)
+CPU_INLINE char *element(const mlxn_cpu_call *call, int operand, int64_t at, mlxn_dtype dtype)
 {
     char *base = call->ptr[operand];
     return base ? base + at * (int64_t)cpu_dtype_bytes(dtype) : NULL;
 }
 
-static inline void do_part(const mlxn_cpu_call *call, const qkv_params *p, const scratch *s,
-                           mlxn_dtype dtype, int k, int64_t t, int64_t slot)
+/* A token's heads of one part.  The sums of squares of a group of heads are made first: the chains
+ * of additions of different heads then overlap, and one division and root serve them all. */
+CPU_INLINE void do_part(const mlxn_cpu_call *call, const qkv_params *p, const scratch *s,
+                        mlxn_dtype dtype, int k, int64_t t, int64_t slot)
 {
     const qkv_part_params *part = &p->part[k];
     const int first = k * QKV_PART_OPERANDS, interleaved = part->pairs == QKV_PAIRS_INTERLEAVED;
+    const int64_t group = p->dim <= 512 ? VF_LANES : 1; /* which stays in the first level cache */
+    const int any = p->rounding != MLXN_ROUND_EXACT || call->ptr[first + QKV_CACHE];
     head h = {.weight = s->weight[k],
               .cosine = interleaved ? s->both_cosine : s->cosine,
               .sine = interleaved ? s->signed_sine : s->sine,
@@ -292,25 +303,40 @@ static inline void do_part(const mlxn_cpu_call *call, const qkv_params *p, const
               .pairs = p->rotary_pairs,
               .offset = part->offset,
               .cache_dtype = (mlxn_dtype)part->cache_dtype,
-              .normed = part->norm != MLXN_NORM_NONE,
-              .rounded = p->rounding == MLXN_ROUND_MATCH_UNFUSED,
-              .eps = p->eps};
-    for (int64_t j = 0; j < part->heads; j++) {
-        h.input =
-            element(call, first + QKV_INPUT, t * part->input_token + j * part->input_head, dtype);
-        h.output = element(call, first + QKV_OUTPUT, t * part->output_token + j * part->output_head,
-                           dtype);
-        h.stream = p->stream && (uintptr_t)h.output % (VF_LANES * cpu_dtype_bytes(dtype)) == 0;
-        h.cache = slot < 0 ? NULL
-                           : element(call, first + QKV_CACHE,
-                                     slot * part->cache_slot + j * part->cache_head, h.cache_dtype);
-        if (h.output || h.cache)
-            do_head(dtype, &h, (qkv_pairs)part->pairs);
+              .rounded = p->rounding == MLXN_ROUND_MATCH_UNFUSED};
+    for (int64_t begin = 0; begin < part->heads; begin += group) {
+        float r[VF_LANES] = {0};
+        int64_t end = begin + group < part->heads ? begin + group : part->heads;
+        for (int64_t j = begin; j < end && part->norm != MLXN_NORM_NONE; j++)
+            r[j - begin] =
+                sum_of_squares(dtype,
+                               element(call, first + QKV_INPUT,
+                                       t * part->input_token + j * part->input_head, dtype),
+                               p->dim);
+        vf scale =
+            part->norm == MLXN_NORM_NONE ? vf_set(1.0f) : rms_scale(vf_load(r), p->dim, p->eps);
+        vf_store(r, scale);
+        for (int64_t j = begin; j < end; j++) {
+            h.r = vf_set(r[j - begin]);
+            h.input = element(call, first + QKV_INPUT, t * part->input_token + j * part->input_head,
+                              dtype);
+            h.output = element(call, first + QKV_OUTPUT,
+                               t * part->output_token + j * part->output_head, dtype);
+            h.cache = slot < 0
+                          ? NULL
+                          : element(call, first + QKV_CACHE,
+                                    slot * part->cache_slot + j * part->cache_head, h.cache_dtype);
+            if (any)
+                do_head(dtype, TO_ANY, h, part->pairs);
+            else if (p->stream && (uintptr_t)h.output % (VF_LANES * cpu_dtype_bytes(dtype)) == 0)
+                do_head(dtype, TO_STREAM, h, part->pairs);
+            else
+                do_head(dtype, TO_OUTPUT, h, part->pairs);
+        }
     }
 }
 
-static inline void do_tokens(const mlxn_cpu_call *call, mlxn_dtype dtype, int64_t begin,
-                             int64_t end)
+CPU_INLINE void do_tokens(const mlxn_cpu_call *call, mlxn_dtype dtype, int64_t begin, int64_t end)
 {
     const qkv_params *p = call->args;
     const scratch s = carve(call, p);

@@ -1,0 +1,38 @@
+/* matmul.h - the argument bytes of the matmul family's kernels. */
+#ifndef MLXN_OPS_MATMUL_KERNELS_H
+#define MLXN_OPS_MATMUL_KERNELS_H
+
+#include <stdint.h>
+#include <mlxn/dtype.h>
+
+/* A [rows, cols] weight as a kernel sees it. */
+typedef struct matmul_weight {
+    int64_t rows, cols;
+    int64_t row_bytes; /* plain: from one row to the next */
+    int32_t dtype;
+    int32_t packed;
+} matmul_weight;
+
+typedef struct matmul_params {
+    matmul_weight weight;
+    int64_t rows; /* of input and output */
+    int64_t input_stride, output_stride;
+    int32_t input_dtype, output_dtype;
+    int32_t fast;
+} matmul_params;
+
+/* Packs the groups [first, first + count) of 16 rows. */
+typedef struct weight_pack_params {
+    matmul_weight weight; /* the plain source */
+    int64_t first, count;
+} weight_pack_params;
+
+typedef struct embedding_params {
+    matmul_weight table;
+    int64_t ids;
+    int64_t output_stride;
+    int32_t output_dtype;
+    float scale;
+} embedding_params;
+
+#endif
