@@ -77,6 +77,7 @@ static vm starts_with(vi keys, int level, uint32_t prefix)
 static void fill(const team *t, int by_weight, cut c, int level, uint32_t prefix, uint64_t *bins)
 {
     const int low = level == 0 ? 21 : level == 1 ? 10 : 0;
+    const vf least = vf_set(1 / weight_unit(t->p->vocab));
     memset(bins, 0, SAMPLING_BINS * sizeof *bins);
     for (int64_t i = t->begin; i < t->end; i += 16) {
         vf x = load_logits(t, i, t->end);
@@ -84,12 +85,17 @@ static void fill(const team *t, int by_weight, cut c, int level, uint32_t prefix
         vm wanted = vm_and(starts_with(keys, level, prefix), kept_by(c, keys, i));
         if (t->end - i < 16)
             wanted = vm_and(wanted, vm_first((int)(t->end - i)));
+        vf w = vf_set(0);
+        if (by_weight) { /* most of a row may weigh nothing */
+            w = weights_of(x, t->top, 1);
+            wanted = vm_and(wanted, vf_ge(w, least));
+        }
         if (!vm_any(wanted))
             continue;
         uint64_t units[16];
         int32_t key[16];
         if (by_weight)
-            weight_units(t->p, vf_select(wanted, weights_of(x, t->top, 1), vf_set(0)), units);
+            weight_units(t->p, w, units);
         vi_store(key, keys);
         for (uint32_t bits = vm_bits(wanted), lane = 0; bits; bits >>= 1, lane++)
             if (bits & 1)
