@@ -1,5 +1,6 @@
 /* sample_list_cpu.c - draws from at most 1024 candidates: each thread lists the best of its part of
  * the row (order.h), one thread merges the lists, filters and draws. */
+#include <math.h>
 #include "ops/sampling/order.h"
 #include "ops/sampling/weights.h"
 
@@ -12,20 +13,16 @@ typedef struct candidates {
 static int64_t filter(const sample_params *p, const float *x, const order_heap *heap, candidates *c,
                       uint64_t *total)
 {
-    uint64_t plain[SAMPLING_K_MAX], sum = 0, reached = 0;
-    float top = x[order_id(heap->ranks[0])], values[16] = {0};
+    uint64_t plain[SAMPLING_K_MAX], sum = 0, reached = 0; /* whole vectors fit: 1024 is one */
+    float top = x[order_id(heap->ranks[0])], values[16];
     for (int64_t i = 0; i < heap->count; i += 16) {
-        int n = heap->count - i < 16 ? (int)(heap->count - i) : 16;
-        weights w;
-        for (int lane = 0; lane < n; lane++)
-            values[lane] = x[order_id(heap->ranks[i + lane])];
-        weigh_logits(p, vf_load(values), top, &w);
-        for (int lane = 0; lane < n; lane++) {
-            plain[i + lane] = w.plain[lane];
-            c->drawn[i + lane] = w.drawn[lane];
-            sum += w.plain[lane];
-        }
+        for (int lane = 0; lane < 16; lane++)
+            values[lane] = i + lane < heap->count ? x[order_id(heap->ranks[i + lane])] : NAN;
+        weight_units(p, weights_of(vf_load(values), top, 1), plain + i);
+        weight_units(p, drawn_weights_of(p, vf_load(values), top), c->drawn + i);
     }
+    for (int64_t i = 0; i < heap->count; i++)
+        sum += plain[i];
     int64_t kept = heap->count;
     if (p->top_p < 1) {
         uint64_t target = top_p_target(p, sum);
@@ -79,8 +76,7 @@ CPU_KERNEL(sample_list)
         mlxn_cpu_fault(call, "sample: negative counter", counter, 0);
         return;
     }
-    uint64_t best[SAMPLING_K_MAX];
-    order_heap merged = {best, 0, p->k};
+    order_heap merged = {lists, 0, p->k}; /* in place: it grows slower than i */
     for (int64_t i = 0; i < all; i++)
         order_push(&merged, lists[i]);
     *token = draw(p, x, &merged, counter);

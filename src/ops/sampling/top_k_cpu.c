@@ -42,14 +42,8 @@ CPU_KERNEL(top_k)
     if (call->thread >= p->rows)
         return;
     int64_t row = call->thread, n = call->n_threads;
-    order_heap heap = {lists + row * n * p->k, p->k, p->k};
-    order_sort(&heap);
-    for (int64_t i = 0; i < p->k / 2; i++) { /* ascending is a heap */
-        uint64_t swap = heap.ranks[i];
-        heap.ranks[i] = heap.ranks[p->k - 1 - i];
-        heap.ranks[p->k - 1 - i] = swap;
-    }
-    for (int64_t i = p->k; i < n * p->k; i++)
+    order_heap heap = {lists + row * n * p->k, 0, p->k}; /* in place: it grows slower than i */
+    for (int64_t i = 0; i < n * p->k; i++)
         order_push(&heap, heap.ranks[i]);
     write_row(call, p, row, &heap);
 }

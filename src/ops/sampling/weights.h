@@ -25,23 +25,29 @@ static inline vf weights_of(vf x, float m, float temperature)
     return vf_select(vf_eq(x, x), w, vf_set(0));
 }
 
-/* The weights before the temperature (for top_p and min_p) and those to draw by of 16 logits. */
-typedef struct weights {
-    uint64_t plain[16], drawn[16];
-} weights;
-
-static inline void weigh_logits(const sample_params *p, vf x, float m, weights *w)
+/* The weights to draw by, with the temperature; below min_p of the largest: 0. */
+static inline vf drawn_weights_of(const sample_params *p, vf x, float m)
 {
-    const float unit = weight_unit(p->vocab);
-    float plain[16], drawn[16];
-    vf e = weights_of(x, m, 1);
-    vf d = p->temperature == 1 ? e : weights_of(x, m, p->temperature);
-    vf_store(plain, e);
-    vf_store(drawn, vf_select(vf_ge(e, vf_set(p->min_p)), d, vf_set(0)));
-    for (int i = 0; i < 16; i++) {
-        w->plain[i] = (uint64_t)(plain[i] * unit);
-        w->drawn[i] = (uint64_t)(drawn[i] * unit);
-    }
+    vf plain = weights_of(x, m, 1);
+    vf drawn = p->temperature == 1 ? plain : weights_of(x, m, p->temperature);
+    return vf_select(vf_ge(plain, vf_set(p->min_p)), drawn, vf_set(0));
+}
+
+static inline void weight_units(const sample_params *p, vf w, uint64_t units[16])
+{
+    float x[16];
+    vf_store(x, vf_mul(w, vf_set(weight_unit(p->vocab))));
+    for (int i = 0; i < 16; i++)
+        units[i] = (uint64_t)(int64_t)x[i];
+}
+
+static inline uint64_t weight_sum(const sample_params *p, vf w)
+{
+    uint64_t units[16], sum = 0;
+    weight_units(p, w, units);
+    for (int i = 0; i < 16; i++)
+        sum += units[i];
+    return sum;
 }
 
 /* The weight that a set must reach to hold the share top_p of `total`: at least 1. */
