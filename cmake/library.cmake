@@ -20,7 +20,8 @@ if(MLXN_SANITIZE)
 else()
   set(MLXN_KERNEL_OPTIMISE $<$<CONFIG:Release>:-O3>)
 endif()
-set(MLXN_ISA_FLAGS_portable "")
+# plain arrays in place of registers: optimising harder costs minutes of compile time for little
+set(MLXN_ISA_FLAGS_portable -O1)
 set(MLXN_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c -mtune=generic)
 set(MLXN_ISA_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
                           -mavx512vnni -mprefer-vector-width=512)
