@@ -17,7 +17,7 @@ test-full: all
 bench: all
 	@$(MLXN) bench -p 512,128 -n 64
 	@$(MLXN) bench ops
-	@python3 bench/peers/llama.py --mlxn $(MLXN)
+	@python3 bench/peers/llama.py --mlxn $(MLXN) --rounds 3
 install: all
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 format:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 
 CASES = []
@@ -91,9 +92,12 @@ def run_all(mlxn, options):
     for name, function, full in CASES:
         if (full and not options.full) or (options.filter and options.filter not in name):
             continue
+        begin = time.time()
         try:
             function(mlxn, options)
             passed += 1
+            if options.verbose:
+                print(f"ok {name} ({time.time() - begin:.1f} s)", flush=True)
         except Exception as error:  # whatever it is, this case failed
             failed += 1
             print(f"FAILED {name}: {error}")

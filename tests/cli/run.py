@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests of the command mlxn, from the outside.  Ends with "N passed, N failed".
 
-usage: tests/cli/run.py --mlxn PATH [--full] [FILTER]
+usage: tests/cli/run.py --mlxn PATH [--full] [-v] [FILTER]
 
 The model is the one that `mlxn pull gemma3-270m` puts into the cache, or $MLXN_TEST_MODEL; without
 it the tests that need it fail."""
@@ -19,6 +19,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mlxn", required=True)
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("-v", "--verbose", action="store_true")
     parser.add_argument("filter", nargs="?")
     options = parser.parse_args()
     mlxn = harness.Mlxn(options.mlxn)

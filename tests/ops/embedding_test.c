@@ -1,8 +1,8 @@
 /* embedding_test.c - the look-up against values that the gguf package of PyPI dequantised
  * (tests/oracle/make_quant_golden.py): every weight dtype, plain and prepared, exactly; ids out of
  * range; scales and output dtypes. */
-#include "paths.h"
 #include "quant_ref.h"
+#include "rig.h"
 
 static mlxn_status look_up(mlxn_device *device, mlxn_buffer *table, const uint32_t *ids, int64_t n,
                            float scale, mlxn_dtype dtype, void *out)
@@ -57,7 +57,8 @@ static void check_golden(mlxn_device *device, mlxn_dtype dtype, int64_t rows, in
 
 TEST(embedding_golden)
 {
-    test_paths paths = test_paths_open();
+    int device_count;
+    const rig_device *devices = rig_devices(&device_count);
     uint32_t count = 0, head[4] = {0};
     char magic[8];
     FILE *file = fopen(MLXN_TEST_DATA "/quant_golden.bin", "rb");
@@ -72,8 +73,8 @@ TEST(embedding_golden)
         float *want = malloc((size_t)head[1] * head[2] * 4);
         REQUIRE(fread(bytes, head[3], 1, file) == 1);
         REQUIRE(fread(want, (size_t)head[1] * head[2] * 4, 1, file) == 1);
-        for (int p = 0; p < paths.count; p++)
-            check_golden(paths.device[p], dtype, head[1], head[2], bytes, want);
+        for (int p = 0; p < device_count; p++)
+            check_golden(devices[p].device, dtype, head[1], head[2], bytes, want);
         /* the reference of the other tests, too */
         for (uint32_t r = 0; r < head[1]; r++) {
             quant_row row;
@@ -86,7 +87,6 @@ TEST(embedding_golden)
         free(want);
     }
     fclose(file);
-    test_paths_close(&paths);
 }
 
 TEST(embedding_scale_and_dtypes)
@@ -94,23 +94,25 @@ TEST(embedding_scale_and_dtypes)
     static const mlxn_dtype outputs[3] = {MLXN_F32, MLXN_F16, MLXN_BF16};
     enum { V = 21, E = 40 };
     static const uint32_t ids[5] = {20, 16, 15, 0, 7};
-    test_paths paths = test_paths_open();
+    int device_count;
+    const rig_device *devices = rig_devices(&device_count);
     uint64_t seed = 3;
     uint16_t table[V * E], want[5 * E];
     uint32_t got[5 * E];
     quant_fill(MLXN_BF16, table, V, E, 1, 0, &seed);
-    for (int p = 0; p < paths.count; p++)
+    for (int p = 0; p < device_count; p++)
         for (int o = 0; o < 3; o++) {
             const int64_t dims[2] = {V, E};
             const float scale = 25.25f;
             mlxn_buffer *t = NULL, *packed = NULL;
-            REQUIRE_OK(mlxn_buffer_wrap(paths.device[p], table, sizeof table, MLXN_BF16, 2, dims,
+            REQUIRE_OK(mlxn_buffer_wrap(devices[p].device, table, sizeof table, MLXN_BF16, 2, dims,
                                         NULL, NULL, &t));
             REQUIRE_OK(mlxn_weight_prepare(t, MLXN_WEIGHT_MATMUL, &packed));
             REQUIRE_OK(
-                look_up(paths.device[p], o % 2 ? t : packed, ids, 5, scale, outputs[o], got));
+                look_up(devices[p].device, o % 2 ? t : packed, ids, 5, scale, outputs[o], got));
             for (int i = 0; i < 5 * E; i++) {
-                const float v = scale * (float)test_load(MLXN_BF16, table, ids[i / E] * E + i % E);
+                const float v =
+                    scale * (float)test_load(MLXN_BF16, table, ids[i / E] * E + (uint32_t)(i % E));
                 if (outputs[o] == MLXN_F32) {
                     CHECK((double)v == test_load(MLXN_F32, got, (size_t)i));
                     continue;
@@ -121,26 +123,26 @@ TEST(embedding_scale_and_dtypes)
             mlxn_buffer_release(t);
             mlxn_buffer_release(packed);
         }
-    test_paths_close(&paths);
 }
 
 /* An id out of range is reported and its row left alone; the others are written. */
 TEST(embedding_bad_ids)
 {
-    test_paths paths = test_paths_open();
+    int device_count;
+    const rig_device *devices = rig_devices(&device_count);
     static const uint32_t ids[4] = {3, 5, UINT32_MAX, 0};
     float table[5 * 32], out[4 * 32];
     for (int i = 0; i < 5 * 32; i++)
         table[i] = (float)i + 1;
-    for (int p = 0; p < paths.count; p++)
+    for (int p = 0; p < device_count; p++)
         for (int packed = 0; packed < 2; packed++) {
             const int64_t dims[2] = {5, 32};
             mlxn_buffer *t = NULL, *w = NULL;
             memset(out, 0, sizeof out);
-            REQUIRE_OK(mlxn_buffer_wrap(paths.device[p], table, sizeof table, MLXN_F32, 2, dims,
+            REQUIRE_OK(mlxn_buffer_wrap(devices[p].device, table, sizeof table, MLXN_F32, 2, dims,
                                         NULL, NULL, &t));
             REQUIRE_OK(mlxn_weight_prepare(t, MLXN_WEIGHT_MATMUL, &w));
-            CHECK_FAILS(look_up(paths.device[p], packed ? w : t, ids, 4, 1, MLXN_F32, out),
+            CHECK_FAILS(look_up(devices[p].device, packed ? w : t, ids, 4, 1, MLXN_F32, out),
                         MLXN_ERR_FAULT, "embedding: id is");
             CHECK(!memcmp(out, table + 3 * 32, 128) && !memcmp(out + 96, table, 128));
             for (int i = 32; i < 96; i++)
@@ -148,5 +150,4 @@ TEST(embedding_bad_ids)
             mlxn_buffer_release(t);
             mlxn_buffer_release(w);
         }
-    test_paths_close(&paths);
 }

@@ -1,8 +1,8 @@
 /* matmul_test.c - every weight dtype, mode and shape class: bit for bit against the formulas of
  * mlxn/ops/matmul.h evaluated one rounding at a time, and within the derived bound of float64; on
  * every path, with plain and prepared weights, into strided rows whose gaps stay untouched. */
-#include "paths.h"
 #include "quant_ref.h"
+#include "rig.h"
 
 static const mlxn_dtype floats[3] = {MLXN_F32, MLXN_F16, MLXN_BF16};
 
@@ -96,7 +96,7 @@ static mlxn_status run(mlxn_device *device, const mlxn_matmul_args *args)
 }
 
 /* One run into rows of n + GAP elements between canaries; compares every bit. */
-static void case_run(const matmul_case *c, mlxn_device *device, const char *name, int packed)
+static void case_run(const matmul_case *c, mlxn_device *device, int packed)
 {
     const int64_t pitch = c->at.n + GAP;
     const size_t e = float_bytes(c->output), bytes = (size_t)(c->at.m * pitch) * e;
@@ -122,13 +122,16 @@ static void case_run(const matmul_case *c, mlxn_device *device, const char *name
         for (size_t i = (size_t)c->at.n * e; i < (size_t)pitch * e; i++)
             touched += row[i] != CANARY;
     }
+    mlxn_device_info info = {.size = sizeof info};
+    CHECK_STATUS(mlxn_device_get_info(device, &info), MLXN_OK);
     if (wrong || touched)
-        test_failed(__FILE__, __LINE__,
-                    "%s %s mode %d, %lld x %lld x %lld, %s -> %s, packed %d: %lld outputs differ, "
-                    "%lld bytes between rows written",
-                    name, mlxn_dtype_name(c->weight), (int)c->mode, (long long)c->at.m,
-                    (long long)c->at.n, (long long)c->at.k, mlxn_dtype_name(c->input),
-                    mlxn_dtype_name(c->output), packed, (long long)wrong, (long long)touched);
+        test_failed(
+            __FILE__, __LINE__,
+            "%s x%u %s mode %d, %lld x %lld x %lld, %s -> %s, packed %d: %lld outputs differ, "
+            "%lld bytes between rows written",
+            info.path, info.threads, mlxn_dtype_name(c->weight), (int)c->mode, (long long)c->at.m,
+            (long long)c->at.n, (long long)c->at.k, mlxn_dtype_name(c->input),
+            mlxn_dtype_name(c->output), packed, (long long)wrong, (long long)touched);
     mlxn_buffer_release(prepared);
     mlxn_buffer_release(out);
     mlxn_buffer_release(all);
@@ -137,21 +140,21 @@ static void case_run(const matmul_case *c, mlxn_device *device, const char *name
     free(memory);
 }
 
-/* Every path; threads, packing and dtypes of input and output vary with the number of the case. */
-static void case_check(matmul_case *c, const test_paths *paths, int number)
+/* Every device; packing and dtypes of input and output vary with the number of the case. */
+static void case_check(matmul_case *c, const rig_device *devices, int count, int number)
 {
     case_make(c);
-    for (int i = 0; i < paths->count; i++)
-        if (test_full() || i % 3 == (number + i / 3) % 3)
-            for (int packed = 0; packed < 2; packed++)
-                if (test_full() || packed != (number + i) % 4 % 2 || c->at.m * c->at.n < 200)
-                    case_run(c, paths->device[i], paths->name[i], packed);
+    for (int i = 0; i < count; i++)
+        for (int packed = 0; packed < 2; packed++)
+            if (test_full() || packed == (number + i) % 2 || c->at.m == 1)
+                case_run(c, devices[i].device, packed);
     case_free(c);
 }
 
 static void check_dtypes(const shape *shapes, int count, int want_floats, uint64_t seed)
 {
-    test_paths paths = test_paths_open();
+    int device_count;
+    const rig_device *devices = rig_devices(&device_count);
     int number = 0;
     for (int d = 0; d < 11; d++) {
         const mlxn_dtype dtype = quant_dtypes[d];
@@ -165,10 +168,9 @@ static void check_dtypes(const shape *shapes, int count, int want_floats, uint64
                 c.extreme = number % 4 == 1 && c.output != MLXN_F16;
                 c.seed = seed + (uint64_t)number;
                 if (c.at.k % block == 0)
-                    case_check(&c, &paths, number);
+                    case_check(&c, devices, device_count, number);
             }
     }
-    test_paths_close(&paths);
 }
 
 TEST(matmul_block_formats)
@@ -192,7 +194,8 @@ TEST(matmul_float_formats)
 /* More rows than are prepared at a time, few groups and many. */
 TEST(matmul_many_rows)
 {
-    test_paths paths = test_paths_open();
+    int device_count;
+    const rig_device *devices = rig_devices(&device_count);
     matmul_case few = {.at = {1600, 16, 32}, .weight = MLXN_Q8_0, .mode = MLXN_MATMUL_FAST};
     matmul_case many = {.at = {13, 700, 32}, .weight = MLXN_Q4_1, .mode = MLXN_MATMUL_EXACT};
     matmul_case twice = {.at = {3100, 33, 32}, .weight = MLXN_F16, .mode = MLXN_MATMUL_EXACT};
@@ -202,22 +205,22 @@ TEST(matmul_many_rows)
         cases[i]->size = 1;
         cases[i]->seed = 77 + (uint64_t)i;
         case_make(cases[i]);
-        for (int p = 0; p < paths.count; p++)
-            if (i == 0 || test_full() || p % 3 == i)
-                case_run(cases[i], paths.device[p], paths.name[p], p % 2);
+        for (int p = 0; p < device_count; p++)
+            if (test_full() || p % 3 == i)
+                case_run(cases[i], devices[p].device, p % 2);
         case_free(cases[i]);
     }
-    test_paths_close(&paths);
 }
 
 /* A row gives the same bits alone, among others and at another place of a batch. */
 TEST(matmul_batch_split)
 {
-    test_paths paths = test_paths_open();
-    for (int p = 0; p < paths.count; p++) {
+    int device_count;
+    const rig_device *devices = rig_devices(&device_count);
+    for (int p = 0; p < device_count; p++) {
         const int64_t m = 11, n = 37, k = 512;
         uint64_t seed = 5;
-        mlxn_device *device = paths.device[p];
+        mlxn_device *device = devices[p].device;
         for (int d = 3; d < 11; d += 1 + (p % 3)) {
             const mlxn_dtype dtype = quant_dtypes[d];
             void *wm = malloc(quant_row_bytes(dtype, k) * (size_t)n);
@@ -256,5 +259,4 @@ TEST(matmul_batch_split)
             free(part);
         }
     }
-    test_paths_close(&paths);
 }

@@ -6,9 +6,22 @@
 #include <mlxn/registry.h>
 #include "backends/cpu/simd.h"
 
+/* CPU_INLINE: always inlined, so that constant arguments fold.  CPU_UNROLL: in front of a loop of
+ * constant count whose body must end up in registers.  Neither changes a result, and both take
+ * compilers minutes where they do not pay: on the portable path, and with sanitizers. */
+#if defined(__SANITIZE_ADDRESS__)
+#define CPU_SLOW_BUILD 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CPU_SLOW_BUILD 1
+#endif
+#endif
+#if defined(CPU_SLOW_BUILD)
+#define CPU_INLINE static inline
+#else
 #define CPU_INLINE static inline __attribute__((always_inline))
-/* In front of a loop of constant count whose body must end up in registers. */
-#if defined(MLXN_ISA_PORTABLE) /* its arrays would take compilers minutes */
+#endif
+#if defined(CPU_SLOW_BUILD) || defined(MLXN_ISA_PORTABLE)
 #define CPU_UNROLL
 #elif defined(__clang__)
 #define CPU_UNROLL _Pragma("clang loop unroll(full)")
@@ -20,9 +33,6 @@
 #define CPU_KERNEL(id)                            \
     void CPU_NAME(id)(const mlxn_cpu_call *call); \
     void CPU_NAME(id)(const mlxn_cpu_call *call)
-
-/* For the inner functions of a kernel, whose constant arguments choose the code. */
-#define CPU_INLINE static inline __attribute__((always_inline))
 
 /* The part [*begin, *end) of n items that belongs to this thread: even, contiguous. */
 static inline void cpu_split(const mlxn_cpu_call *call, int64_t n, int64_t *begin, int64_t *end)

@@ -7,8 +7,6 @@
 #include "backends/cpu/kernel.h"
 #include "ops/matmul/packed.h"
 
-#define CPU_INLINE static inline __attribute__((always_inline))
-
 CPU_INLINE void unpack_nibbles(const uint8_t *quants, vb u[8])
 {
     CPU_UNROLL
