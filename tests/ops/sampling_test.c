@@ -229,24 +229,32 @@ TEST(sampling_repeat_penalty)
     int n;
     const rig_device *devices = rig_devices(&n);
     for (int d = 0; d < n; d++)
-        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
             const rig_device *on = &devices[d];
+            const size_t c = i / 2, in_place = i % 2;
             float got[7];
             mlxn_buffer *logits = rig_vector(on->device, MLXN_F32, 7, x);
+            mlxn_buffer *output = rig_vector(on->device, MLXN_F32, 7, NULL);
             mlxn_buffer *ring = rig_vector(on->device, MLXN_I32, 6, history);
-            mlxn_buffer *counter = rig_vector(on->device, MLXN_I32, 1, &cases[i].counter);
+            mlxn_buffer *counter = rig_vector(on->device, MLXN_I32, 1, &cases[c].counter);
             CHECK_STATUS(mlxn_repeat_penalty(on->encoder,
                                              MLXN_DESC(mlxn_repeat_penalty_args, .logits = logits,
                                                        .history = ring, .counter = counter,
-                                                       .last_n = cases[i].last_n, .penalty = 3)),
+                                                       .last_n = cases[c].last_n, .penalty = 3,
+                                                       .output = in_place ? NULL : output)),
                          MLXN_OK);
             rig_finish(on, MLXN_OK);
             rig_read(logits, got);
+            if (!in_place) {
+                CHECK(!memcmp(got, x, sizeof got)); /* the input is left alone */
+                rig_read(output, got);
+            }
             for (int k = 0; k < 7; k++) {
-                float want = !(cases[i].ids >> k & 1) ? x[k] : x[k] > 0 ? x[k] / 3 : x[k] * 3;
+                float want = !(cases[c].ids >> k & 1) ? x[k] : x[k] > 0 ? x[k] / 3 : x[k] * 3;
                 CHECK(!memcmp(&got[k], &want, sizeof want));
             }
             mlxn_buffer_release(logits);
+            mlxn_buffer_release(output);
             mlxn_buffer_release(ring);
             mlxn_buffer_release(counter);
         }

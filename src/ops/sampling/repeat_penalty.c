@@ -30,12 +30,19 @@ mlxn_status mlxn_repeat_penalty(mlxn_encoder *encoder, const mlxn_repeat_penalty
         op_float(OP, "penalty", a.penalty, a.penalty > 0 && isfinite(a.penalty), "> 0 and finite"));
     MLXN_TRY(op_disjoint(OP, "logits", a.logits, "history", a.history, 0));
     MLXN_TRY(op_disjoint(OP, "logits", a.logits, "counter", a.counter, 0));
+    MLXN_TRY(op_operand(OP, "output", encoder, a.output, DT(F32), OP_OPTIONAL));
+    MLXN_TRY(op_dense(OP, "output", a.output, a.logits->elements));
+    MLXN_TRY(op_disjoint(OP, "output", a.output, "logits", a.logits, 0));
+    MLXN_TRY(op_disjoint(OP, "output", a.output, "history", a.history, 0));
+    MLXN_TRY(op_disjoint(OP, "output", a.output, "counter", a.counter, 0));
     const penalty_params params = {.vocab = a.logits->elements,
                                    .length = a.history->elements,
                                    .last_n = a.last_n,
                                    .penalty = a.penalty};
-    const mlxn_operand operands[] = {
-        {a.logits, MLXN_READ_WRITE}, {a.history, MLXN_READ}, {a.counter, MLXN_READ}};
-    return mlxn_launch(encoder, MLXN_KERNEL_repeat_penalty, operands, 3, &params, sizeof params,
+    const mlxn_operand operands[] = {{a.logits, a.output ? MLXN_READ : MLXN_READ_WRITE},
+                                     {a.history, MLXN_READ},
+                                     {a.counter, MLXN_READ},
+                                     {a.output, MLXN_WRITE}};
+    return mlxn_launch(encoder, MLXN_KERNEL_repeat_penalty, operands, 4, &params, sizeof params,
                        NULL);
 }

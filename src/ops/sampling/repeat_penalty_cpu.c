@@ -1,5 +1,6 @@
-/* repeat_penalty_cpu.c - divides or multiplies the logit of each recent id once.  A few dozen ids:
- * one thread does it, with a bit for each id that has been done. */
+/* repeat_penalty_cpu.c - divides or multiplies the logit of each recent id once.  All threads copy
+ * the logits where an output is given; the few dozen ids are then for one thread, with a bit for
+ * each id that has been done. */
 #include "backends/cpu/kernel.h"
 #include "ops/sampling/sampling.h"
 
@@ -10,6 +11,14 @@ CPU_KERNEL(repeat_penalty)
     const int32_t *history = call->ptr[1];
     int64_t written = *(const int32_t *)call->ptr[2];
     uint8_t *done = call->shared;
+    if (call->ptr[3]) {
+        int64_t begin, end;
+        cpu_split(call, p->vocab, &begin, &end);
+        memcpy((float *)call->ptr[3] + begin, logits + begin,
+               (size_t)(end - begin) * sizeof *logits);
+        mlxn_cpu_barrier(call);
+        logits = call->ptr[3];
+    }
     if (call->thread)
         return;
     if (written < 0) {
