@@ -5,8 +5,8 @@
  * neighbours merge by best score, leftmost first; what is left falls back to byte tokens.  Spaces
  * are U+2581 in the vocabulary; a space is put in front as the file's add_space_prefix says (where
  * it does not say, one is, as in llama.cpp), and decoding takes it off again.  Invalid UTF-8 goes
- * byte by byte.  A tokenizer is immutable and may be used by many threads; it keeps its GGUF
- * open. */
+ * byte by byte; a space inside a broken character comes back as the bytes of U+2581.  A tokenizer
+ * is immutable and may be used by many threads; it keeps its GGUF open. */
 #ifndef MLXN_TOKENIZER_H
 #define MLXN_TOKENIZER_H
 

@@ -140,34 +140,39 @@ static int64_t longest(const mlxn_cutter *cutter, const char *text, size_t bytes
     return at;
 }
 
-/* Room for `count` elements of `size` bytes. */
-static mlxn_status reserve(void *table, size_t *capacity, size_t count, size_t size)
+/* The table, with room for `count` elements of `size` bytes; NULL where there is no memory. */
+static void *reserve(void *table, size_t *capacity, size_t count, size_t size)
 {
-    void **memory = table;
     if (count <= *capacity)
-        return MLXN_OK;
+        return table;
     size_t wanted = count < 32 ? 32 : count + count / 2;
-    void *more = realloc(*memory, wanted * size);
+    void *more = realloc(table, wanted * size);
     if (!more)
-        return mlxn_fail(MLXN_ERR_MEMORY, "%zu places to cut", wanted);
-    *memory = more;
-    *capacity = wanted;
-    return MLXN_OK;
+        mlxn_fail(MLXN_ERR_MEMORY, "%zu places to cut", wanted);
+    else
+        *capacity = wanted;
+    return more;
 }
 
 static mlxn_status add_cut(const mlxn_cutter *cutter, mlxn_cut_candidate c, mlxn_cut_work *work)
 {
-    MLXN_TRY(reserve(&work->cuts, &work->cut_capacity, work->count + 1, sizeof *work->cuts));
+    mlxn_cut *cuts = reserve(work->cuts, &work->cut_capacity, work->count + 1, sizeof *cuts);
+    if (!cuts)
+        return MLXN_ERR_MEMORY;
     const mlxn_cut_token *token = &cutter->tokens[c.token];
-    work->cuts[work->count++] = (mlxn_cut){c.start, token->text.bytes, token->id};
+    work->cuts = cuts;
+    cuts[work->count++] = (mlxn_cut){c.start, token->text.bytes, token->id};
     return MLXN_OK;
 }
 
 static mlxn_status add_candidate(mlxn_cut_work *work, size_t start, int64_t token)
 {
-    MLXN_TRY(reserve(&work->candidates, &work->candidate_capacity, work->candidate_count + 1,
-                     sizeof *work->candidates));
-    work->candidates[work->candidate_count++] = (mlxn_cut_candidate){start, token};
+    mlxn_cut_candidate *candidates = reserve(work->candidates, &work->candidate_capacity,
+                                             work->candidate_count + 1, sizeof *candidates);
+    if (!candidates)
+        return MLXN_ERR_MEMORY;
+    work->candidates = candidates;
+    candidates[work->candidate_count++] = (mlxn_cut_candidate){start, token};
     return MLXN_OK;
 }
 
@@ -188,22 +193,24 @@ static int compare_cuts(const void *a, const void *b)
 static mlxn_status resolve(const mlxn_cutter *cutter, const char *text, size_t base, size_t end,
                            mlxn_cut_work *work)
 {
-    MLXN_TRY(reserve(&work->covered, &work->covered_capacity, end - base, 1));
-    memset(work->covered, 0, end - base);
+    unsigned char *covered = reserve(work->covered, &work->covered_capacity, end - base, 1);
+    if (!covered)
+        return MLXN_ERR_MEMORY;
+    work->covered = memset(covered, 0, end - base);
     work->heap.count = 0;
     for (size_t i = 0; i < work->candidate_count; i++)
         MLXN_TRY(push(cutter, work, work->candidates[i].start - base, work->candidates[i].token));
     while (work->heap.count) {
         mlxn_heap_item item = mlxn_heap_pop(&work->heap);
         size_t place = item.a, bytes = cutter->tokens[item.b].text.bytes, room = 1;
-        if (work->covered[place])
+        if (covered[place])
             continue;
-        if (!work->covered[place + bytes - 1]) {
-            memset(work->covered + place, 1, bytes);
+        if (!covered[place + bytes - 1]) {
+            memset(covered + place, 1, bytes);
             MLXN_TRY(add_cut(cutter, (mlxn_cut_candidate){base + place, item.b}, work));
             continue;
         }
-        while (!work->covered[place + room])
+        while (!covered[place + room])
             room++;
         int64_t token = longest(cutter, text + base + place, room);
         if (token >= 0)

@@ -98,18 +98,17 @@ static mlxn_status take_string(cursor *c, mlxn_gguf_string *out)
     return MLXN_OK;
 }
 
-/* Room for one more element of `size` bytes in a table that holds `count`. */
-static mlxn_status grow(void *table, int64_t count, size_t size)
+/* The table, with room for one more element of `size` bytes than the `count` it holds; NULL where
+ * there is no memory. */
+static void *grow(void *table, int64_t count, size_t size)
 {
-    void **memory = table;
     if (count & (count - 1) || (count && count < 16))
-        return MLXN_OK; /* full only at the powers of two, the smallest being 16 */
+        return table; /* full only at the powers of two, the smallest being 16 */
     size_t capacity = count ? 2 * (size_t)count : 16;
-    void *more = capacity > SIZE_MAX / size ? NULL : realloc(*memory, capacity * size);
+    void *more = capacity > SIZE_MAX / size ? NULL : realloc(table, capacity * size);
     if (!more)
-        return mlxn_fail(MLXN_ERR_MEMORY, "table of %zu GGUF entries", capacity);
-    *memory = more;
-    return MLXN_OK;
+        mlxn_fail(MLXN_ERR_MEMORY, "table of %zu GGUF entries", capacity);
+    return more;
 }
 
 static mlxn_status read_header(cursor *c, uint64_t *tensors, uint64_t *keys)
@@ -187,10 +186,14 @@ static mlxn_status read_key(cursor *c)
     }
     entry.value = g->data + c->at;
     MLXN_TRY(read_values(c, (mlxn_gguf_type)type, entry.type == MLXN_GGUF_ARRAY ? entry.count : 1));
-    MLXN_TRY(grow(&g->keys, g->key_count, sizeof *g->keys));
-    MLXN_TRY(grow(&g->entries, g->key_count, sizeof *g->entries));
-    g->keys[g->key_count] = name;
-    g->entries[g->key_count++] = entry;
+    mlxn_gguf_string *keys = grow(g->keys, g->key_count, sizeof *keys);
+    g->keys = keys ? keys : g->keys;
+    mlxn_gguf_entry *entries = grow(g->entries, g->key_count, sizeof *entries);
+    g->entries = entries ? entries : g->entries;
+    if (!keys || !entries)
+        return MLXN_ERR_MEMORY;
+    keys[g->key_count] = name;
+    entries[g->key_count++] = entry;
     return MLXN_OK;
 }
 
@@ -239,10 +242,14 @@ static mlxn_status read_tensor(cursor *c)
     c->name = tensor.name;
     MLXN_TRY(read_shape(c, &tensor));
     MLXN_TRY(take_u64(c, &tensor.offset));
-    MLXN_TRY(grow(&g->tensors, g->tensor_count, sizeof *g->tensors));
-    MLXN_TRY(grow(&g->tensor_names, g->tensor_count, sizeof *g->tensor_names));
-    g->tensor_names[g->tensor_count] = tensor.name;
-    g->tensors[g->tensor_count++] = tensor;
+    mlxn_gguf_tensor *tensors = grow(g->tensors, g->tensor_count, sizeof *tensors);
+    g->tensors = tensors ? tensors : g->tensors;
+    mlxn_gguf_string *names = grow(g->tensor_names, g->tensor_count, sizeof *names);
+    g->tensor_names = names ? names : g->tensor_names;
+    if (!tensors || !names)
+        return MLXN_ERR_MEMORY;
+    names[g->tensor_count] = tensor.name;
+    tensors[g->tensor_count++] = tensor;
     return MLXN_OK;
 }
 

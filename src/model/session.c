@@ -21,6 +21,7 @@ struct mlxn_session {
     gemma3_activations one;   /* its first row: the decode step's */
     mlxn_buffer *logits;      /* f32 [1, vocab] */
     mlxn_buffer *logits_flat; /* the same as [vocab] */
+    mlxn_buffer *penalised;   /* [vocab]: logits after the repeat penalty */
     mlxn_buffer *token, *counter, *history;
     mlxn_encoder *encoder;
     mlxn_graph *step; /* NULL: not recorded with this sampling */
@@ -64,6 +65,7 @@ static mlxn_status create_buffers(mlxn_session *s)
     MLXN_TRY(gemma3_activations_slice(&s->rows, 0, 1, &s->one));
     MLXN_TRY(mlxn_buffer_create(device, MLXN_F32, 2, logits, &s->logits));
     MLXN_TRY(mlxn_buffer_view(s->logits, MLXN_F32, 1, &vocab, NULL, 0, &s->logits_flat));
+    MLXN_TRY(mlxn_buffer_create(device, MLXN_F32, 1, &vocab, &s->penalised));
     MLXN_TRY(mlxn_buffer_create(device, MLXN_I32, 1, one, &s->token));
     MLXN_TRY(mlxn_buffer_create(device, MLXN_I32, 1, one, &s->counter));
     MLXN_TRY(mlxn_buffer_create(device, MLXN_I32, 1, &s->context, &s->history));
@@ -137,7 +139,8 @@ void mlxn_session_release(mlxn_session *s)
         mlxn_buffer_release(s->pass.caches[i].k);
         mlxn_buffer_release(s->pass.caches[i].v);
     }
-    mlxn_buffer *all[] = {s->logits, s->logits_flat, s->token, s->counter, s->history};
+    mlxn_buffer *all[] = {s->logits, s->logits_flat, s->penalised,
+                          s->token,  s->counter,     s->history};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         mlxn_buffer_release(all[i]);
     free(s->pass.caches);
@@ -399,19 +402,20 @@ static mlxn_status record_pick(mlxn_session *s)
 {
     const mlxn_sampling *p = &s->sampling;
     const int64_t last = p->repeat_last < s->context ? p->repeat_last : s->context;
-    if (p->repeat_penalty < 1 || p->repeat_penalty > 1)
-        if (last > 0)
-            MLXN_TRY(mlxn_repeat_penalty(
-                s->encoder,
-                MLXN_DESC(mlxn_repeat_penalty_args, .logits = s->logits_flat, .history = s->history,
-                          .counter = s->counter, .last_n = last, .penalty = p->repeat_penalty)));
+    const int penalise = last > 0 && (p->repeat_penalty < 1 || p->repeat_penalty > 1);
+    mlxn_buffer *logits = penalise ? s->penalised : s->logits_flat;
+    if (penalise)
+        MLXN_TRY(mlxn_repeat_penalty(
+            s->encoder, MLXN_DESC(mlxn_repeat_penalty_args, .logits = s->logits_flat,
+                                  .history = s->history, .counter = s->counter, .last_n = last,
+                                  .penalty = p->repeat_penalty, .output = s->penalised)));
     if (!(p->temperature > 0))
         return mlxn_argmax(s->encoder,
-                           MLXN_DESC(mlxn_argmax_args, .logits = s->logits_flat, .ids = s->token));
-    return mlxn_sample(
-        s->encoder, MLXN_DESC(mlxn_sample_args, .logits = s->logits_flat, .token = s->token,
-                              .counter = s->counter, .seed = p->seed, .top_k = p->top_k,
-                              .temperature = p->temperature, .top_p = p->top_p, .min_p = p->min_p));
+                           MLXN_DESC(mlxn_argmax_args, .logits = logits, .ids = s->token));
+    return mlxn_sample(s->encoder, MLXN_DESC(mlxn_sample_args, .logits = logits, .token = s->token,
+                                             .counter = s->counter, .seed = p->seed,
+                                             .top_k = p->top_k, .temperature = p->temperature,
+                                             .top_p = p->top_p, .min_p = p->min_p));
 }
 
 static mlxn_status record_step(mlxn_session *s)

@@ -11,7 +11,6 @@
 #include "vocab.h"
 
 #include <stdio.h>
-#include <math.h>
 #include "gguf_file.h"
 
 static const char *const end_texts[] = {

@@ -10,4 +10,11 @@ size_t mlxn_qkv_prepare_shared(const void *params, uint32_t n_threads);
 size_t matmul_shared(const void *args, uint32_t n_threads);
 size_t embedding_shared(const void *args, uint32_t n_threads);
 
+size_t mlxn_argmax_shared(const void *params, uint32_t n_threads);
+size_t mlxn_top_k_shared(const void *params, uint32_t n_threads);
+size_t mlxn_logprob_shared(const void *params, uint32_t n_threads);
+size_t mlxn_repeat_penalty_shared(const void *params, uint32_t n_threads);
+size_t mlxn_sample_list_shared(const void *params, uint32_t n_threads);
+size_t mlxn_sample_all_shared(const void *params, uint32_t n_threads);
+
 #endif

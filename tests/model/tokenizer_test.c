@@ -158,21 +158,19 @@ static size_t random_text(uint64_t *state, char *text)
     return bytes;
 }
 
-TEST(tokenizer_is_the_reference)
+static void compare_with_reference(const tiny_vocab *v, uint64_t seed, int rounds)
 {
-    tiny_vocab v;
     unsigned char *memory;
     mlxn_tokenizer *t;
-    uint64_t state = 7;
-    tiny_vocab_begin(&v);
-    REQUIRE_OK(open_vocab(&v, &memory, &t));
-    for (int i = 0; i < (test_full() ? 20000 : 1500); i++) {
+    uint64_t state = seed;
+    REQUIRE_OK(open_vocab(v, &memory, &t));
+    for (int i = 0; i < rounds; i++) {
         char text[TEXT_MAX];
         int want[IDS_MAX];
         int32_t got[IDS_MAX];
         size_t bytes = random_text(&state, text), count = 0;
         int special = (int)(test_random(&state) % 2);
-        size_t n = reference_encode(&v, text, bytes, special, want);
+        size_t n = reference_encode(v, text, bytes, special, want);
         CHECK_STATUS(mlxn_tokenizer_encode(t, text, bytes, special ? MLXN_TOKENS_SPECIAL : 0, got,
                                            IDS_MAX, &count),
                      MLXN_OK);
@@ -182,6 +180,27 @@ TEST(tokenizer_is_the_reference)
     }
     mlxn_tokenizer_release(t);
     free(memory);
+}
+
+TEST(tokenizer_is_the_reference)
+{
+    tiny_vocab v;
+    tiny_vocab_begin(&v);
+    compare_with_reference(&v, 7, test_full() ? 20000 : 1500);
+}
+
+/* Scores of both signs, and the two zeros, which are equal. */
+TEST(tokenizer_orders_scores)
+{
+    static const float scores[] = {-2, -1, -0.0f, 0, 1, 2.5f, (float)INFINITY, (float)-INFINITY};
+    tiny_vocab v;
+    uint64_t state = 5;
+    for (int round = 0; round < 20; round++) {
+        tiny_vocab_begin(&v);
+        for (int i = 260; i < v.count; i++)
+            v.scores[i] = scores[test_random(&state) % 8];
+        compare_with_reference(&v, state, test_full() ? 1000 : 60);
+    }
 }
 
 /* The ids of a text must be these, written as one space-separated line of token texts. */
@@ -346,6 +365,9 @@ TEST(tokenizer_refuses_broken_vocabularies)
     write_without(&w, &v, "scores");
     gguf_key_array(&w, "tokenizer.ggml.scores", MLXN_GGUF_F32, v.scores, 10, 4);
     EXPECT_REFUSED(&w, MLXN_ERR_FORMAT, "scores has 10 elements");
+    write_without(&w, &v, "scores");
+    gguf_key_array(&w, "tokenizer.ggml.scores", MLXN_GGUF_F32, v.scores, (uint64_t)v.count + 1, 4);
+    EXPECT_REFUSED(&w, MLXN_ERR_FORMAT, "the vocabulary");
     write_without(&w, &v, "scores");
     gguf_key_array(&w, "tokenizer.ggml.scores", MLXN_GGUF_I32, v.types, (uint64_t)v.count, 4);
     EXPECT_REFUSED(&w, MLXN_ERR_DTYPE, "array of i32");
@@ -691,8 +713,8 @@ TEST(tokenizer_real_worst_cases)
         double took = seconds() - start;
         if (took > 20)
             test_failed(__FILE__, __LINE__, "text %zu takes %.1f s", k, took);
-        if (k == 4)
-            continue; /* U+2581 comes back as a space */
+        if (k == 4 || k == 8)
+            continue; /* U+2581 comes back as a space, and a space inside a broken character not */
         CHECK_STATUS(mlxn_tokenizer_decode(t, ids, count, 2, back, BYTES + 1, &bytes), MLXN_OK);
         CHECK(bytes == BYTES && !memcmp(back, text, BYTES));
     }

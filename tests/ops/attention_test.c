@@ -11,7 +11,7 @@
  * = sum p_j |v_j|: |error of o/l| <= sum p_j r_j |v_j| + |y| sum p_j r_j + u A (256 + 20 + 4 chunks
  * + 1), to which the store adds half an ulp of the output's dtype.  Second order terms:
  * factor 1.01. */
-#include "paths.h"
+#include "rig.h"
 
 typedef struct spec {
     const char *name;
@@ -31,11 +31,6 @@ typedef struct problem {
     double *q, *k, *v; /* [tokens, heads, dim], [keys, kv_heads, dim] */
     int32_t *positions, *table;
 } problem;
-
-static size_t dtype_bytes(mlxn_dtype dtype)
-{
-    return mlxn_dtype_block_bytes(dtype);
-}
 
 static double rounded(mlxn_dtype dtype, double x)
 {
@@ -148,9 +143,16 @@ static void reference(const problem *p, int64_t t, int64_t h, double *y, double 
 
 /* ---- running ---- */
 
-typedef struct cache {
-    mlxn_buffer *k, *v, *table;
-} cache;
+/* The best path with so many threads. */
+static mlxn_device *device_of(uint32_t threads)
+{
+    int n;
+    const rig_device *devices = rig_devices(&n);
+    for (int i = 0; i < n; i++)
+        if (devices[i].threads == threads)
+            return devices[i].device;
+    return NULL;
+}
 
 /* Views into storage with gaps between slots; every element that is not the key of a visible
  * position, gaps included, is NaN. */
@@ -158,7 +160,7 @@ static mlxn_buffer *cache_buffer(mlxn_device *device, const problem *p, const do
                                  int64_t lowest, int64_t highest)
 {
     int64_t width = p->s.kv_heads * p->s.dim, pitch = width + 8, n = p->slots * pitch;
-    size_t size = dtype_bytes(p->s.kv_dtype);
+    size_t size = mlxn_dtype_block_bytes(p->s.kv_dtype);
     uint8_t *bytes = malloc((size_t)n * size);
     mlxn_buffer *all = NULL, *view = NULL;
     for (int64_t i = 0; i < n; i++)
@@ -178,16 +180,6 @@ static mlxn_buffer *cache_buffer(mlxn_device *device, const problem *p, const do
     return view;
 }
 
-static mlxn_buffer *buffer_with(mlxn_device *device, mlxn_dtype dtype, int rank,
-                                const int64_t *shape, const void *data)
-{
-    mlxn_buffer *b = NULL;
-    CHECK_STATUS(mlxn_buffer_create(device, dtype, rank, shape, &b), MLXN_OK);
-    if (b && data)
-        CHECK_STATUS(mlxn_buffer_write(b, 0, data, mlxn_buffer_bytes(b)), MLXN_OK);
-    return b;
-}
-
 /* Commits, waits, and gives the result of the wait. */
 static mlxn_status finish_encoder(mlxn_encoder *encoder)
 {
@@ -204,7 +196,7 @@ static mlxn_status run_part(mlxn_device *device, const problem *p, int64_t from,
                             uint8_t *out)
 {
     const spec *s = &p->s;
-    size_t size = dtype_bytes(s->q_dtype);
+    size_t size = mlxn_dtype_block_bytes(s->q_dtype);
     int64_t row = s->heads * s->dim, lowest = INT64_MAX, highest = -1;
     uint8_t *q = malloc((size_t)(count * row) * size);
     mlxn_encoder *encoder = NULL;
@@ -217,11 +209,11 @@ static mlxn_status run_part(mlxn_device *device, const problem *p, int64_t from,
             highest = p->positions[t] > highest ? p->positions[t] : highest;
         }
     const int64_t shape[] = {count, s->heads, s->dim};
-    mlxn_buffer *bq = buffer_with(device, s->q_dtype, 3, shape, q);
-    mlxn_buffer *bo = buffer_with(device, s->q_dtype, 3, shape, out + (size_t)(from * row) * size);
-    mlxn_buffer *bp = buffer_with(device, MLXN_I32, 1, &count, p->positions + from);
+    mlxn_buffer *bq = rig_buffer(device, s->q_dtype, 3, shape, q);
+    mlxn_buffer *bo = rig_buffer(device, s->q_dtype, 3, shape, out + (size_t)(from * row) * size);
+    mlxn_buffer *bp = rig_buffer(device, MLXN_I32, 1, &count, p->positions + from);
     mlxn_buffer *bt = s->map == MLXN_SLOTS_TABLE
-                          ? buffer_with(device, MLXN_I32, 2, (int64_t[]){1, p->keys}, p->table)
+                          ? rig_buffer(device, MLXN_I32, 2, (int64_t[]){1, p->keys}, p->table)
                           : NULL;
     mlxn_buffer *bk = cache_buffer(device, p, p->k, lowest, highest);
     mlxn_buffer *bv = cache_buffer(device, p, p->v, lowest, highest);
@@ -246,7 +238,8 @@ static mlxn_status run_part(mlxn_device *device, const problem *p, int64_t from,
 /* The whole problem in calls of `piece` queries (0: all in one). */
 static uint8_t *run(mlxn_device *device, const problem *p, int64_t piece)
 {
-    size_t bytes = (size_t)(p->s.tokens * p->s.heads * p->s.dim) * dtype_bytes(p->s.q_dtype);
+    size_t bytes =
+        (size_t)(p->s.tokens * p->s.heads * p->s.dim) * mlxn_dtype_block_bytes(p->s.q_dtype);
     uint8_t *out = malloc(bytes);
     memset(out, 0x77, bytes);
     if (!piece)
@@ -259,7 +252,7 @@ static uint8_t *run(mlxn_device *device, const problem *p, int64_t piece)
 
 static size_t output_bytes(const problem *p)
 {
-    return (size_t)(p->s.tokens * p->s.heads * p->s.dim) * dtype_bytes(p->s.q_dtype);
+    return (size_t)(p->s.tokens * p->s.heads * p->s.dim) * mlxn_dtype_block_bytes(p->s.q_dtype);
 }
 
 /* The largest error over its bound. */
@@ -311,32 +304,32 @@ static const spec specs[] = {
 
 TEST(attention_reference_and_paths)
 {
-    mlxn_device *devices[TEST_PATHS_MAX];
-    int n = test_devices(devices);
+    int n;
+    const rig_device *devices = rig_devices(&n);
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         problem p;
         make_problem(&p, &specs[i], 100 + i);
-        uint8_t *first = run(devices[0], &p, 0);
+        uint8_t *first = run(devices[0].device, &p, 0);
         double worst = worst_error(&p, first);
         test_note("%s: %.3f of the bound", p.s.name, worst);
         if (!(worst <= 1))
             test_failed(__FILE__, __LINE__, "%s: %g times the bound", p.s.name, worst);
         for (int d = 1; d < n; d++) {
-            uint8_t *other = run(devices[d], &p, 0);
+            uint8_t *other = run(devices[d].device, &p, 0);
             if (memcmp(first, other, output_bytes(&p)) != 0)
-                test_failed(__FILE__, __LINE__, "%s: device %d gives other bits", p.s.name, d);
+                test_failed(__FILE__, __LINE__, "%s: %s, %d threads: other bits", p.s.name,
+                            devices[d].path, (int)devices[d].threads);
             free(other);
         }
         free(first);
         free_problem(&p);
     }
-    test_devices_release(devices, n);
 }
 
 TEST(attention_batch_splits)
 {
     static const int64_t pieces[] = {1, 2, 7, 16, 31};
-    mlxn_device *devices[] = {test_device(0, 1), test_device(0, 2)};
+    mlxn_device *devices[] = {device_of(1), device_of(2)};
     const spec *cases[] = {&specs[4], &specs[5], &specs[6]};
     for (int i = 0; i < 3; i++) {
         problem p;
@@ -353,12 +346,11 @@ TEST(attention_batch_splits)
         free(whole);
         free_problem(&p);
     }
-    test_devices_release(devices, 2);
 }
 
 TEST(attention_slot_maps)
 {
-    mlxn_device *device = test_device(0, 2);
+    mlxn_device *device = device_of(2);
     spec s = {"maps", 21, 4, 2, 48, 300, 0, 100, 0, 0, F32, F16, LIN};
     problem p;
     make_problem(&p, &s, 7);
@@ -376,7 +368,6 @@ TEST(attention_slot_maps)
     }
     free(linear);
     free_problem(&p);
-    mlxn_device_release(device);
 }
 
 /* With q = 0 all visible keys weigh the same; with v_j the unit vector of j the output shows which
@@ -384,7 +375,7 @@ TEST(attention_slot_maps)
 TEST(attention_window_is_exact)
 {
     static const int64_t windows[] = {1, 2, 16, 17, 256, 257, 300};
-    mlxn_device *device = test_device(0, 2);
+    mlxn_device *device = device_of(2);
     for (int w = 0; w < 7; w++)
         for (int tokens = 1; tokens <= 5; tokens += 4) {
             spec s = {"window", tokens, 1, 1, 512, 400, 0, windows[w], 1, 0, F32, F32, LIN};
@@ -404,7 +395,6 @@ TEST(attention_window_is_exact)
             free(out);
             free_problem(&p);
         }
-    mlxn_device_release(device);
 }
 
 /* Rows of padding and rows with a value out of range are left alone; the others are computed. */
@@ -427,7 +417,7 @@ static void check_untouched(mlxn_device *device, const problem *p, mlxn_status w
 
 TEST(attention_padding_and_faults)
 {
-    mlxn_device *devices[] = {test_device(0, 1), test_device(0, 2)};
+    mlxn_device *devices[] = {device_of(1), device_of(2)};
     spec s = {"faults", 4, 2, 1, 16, 300, 0, 0, 0, 0, F32, F32, LIN};
     for (int d = 0; d < 2; d++) {
         mlxn_device *device = devices[d];
@@ -471,13 +461,12 @@ TEST(attention_padding_and_faults)
         check_untouched(device, &p, MLXN_OK, (const uint8_t[]){0, 0, 1, 1});
         free_problem(&p);
     }
-    test_devices_release(devices, 2);
 }
 
 /* Scores of +-1e4 do not overflow, a score of -inf weighs nothing. */
 TEST(attention_extreme_scores)
 {
-    mlxn_device *device = test_device(0, 2);
+    mlxn_device *device = device_of(2);
     const spec s = {"extreme", 2, 1, 1, 16, 600, 0, 0, 1, 0, F32, F32, LIN};
     problem p;
     make_problem(&p, &s, 9);
@@ -491,7 +480,6 @@ TEST(attention_extreme_scores)
         CHECK(test_load(F32, out, (size_t)i) == p.v[77 * 16 + i % 16]);
     free(out);
     free_problem(&p);
-    mlxn_device_release(device);
 }
 
 /* Queries of different sequences in one call, each with a row of the table of its own, give what
@@ -501,7 +489,7 @@ TEST(attention_sequences)
     enum { SEQUENCES = 3, COLUMNS = 320, DIM = 32, SLOTS = SEQUENCES * COLUMNS };
     static const int32_t positions[] = {10, 300, 301, 5, 257, 302};
     static const int32_t sequences[] = {2, 0, 0, 1, 2, 0};
-    mlxn_device *device = test_device(0, 2);
+    mlxn_device *device = device_of(2);
     uint64_t seed = 4;
     float *q = malloc(6 * DIM * sizeof *q), *kv = malloc(SLOTS * DIM * sizeof *kv);
     int32_t *table = malloc(SLOTS * sizeof *table);
@@ -512,14 +500,14 @@ TEST(attention_sequences)
     for (int i = 0; i < SLOTS; i++) /* interleaved: 7 and 960 have no common factor */
         table[i] = i * 7 % SLOTS;
     float out[7][6 * DIM] = {{0}}; /* all at once, then each alone */
-    mlxn_buffer *bk = buffer_with(device, F32, 3, (int64_t[]){SLOTS, 1, DIM}, kv);
-    mlxn_buffer *bt = buffer_with(device, MLXN_I32, 2, (int64_t[]){SEQUENCES, COLUMNS}, table);
+    mlxn_buffer *bk = rig_buffer(device, F32, 3, (int64_t[]){SLOTS, 1, DIM}, kv);
+    mlxn_buffer *bt = rig_buffer(device, MLXN_I32, 2, (int64_t[]){SEQUENCES, COLUMNS}, table);
     for (int i = 0; i < 7; i++) {
         int64_t n = i ? 1 : 6, from = i ? i - 1 : 0;
-        mlxn_buffer *bq = buffer_with(device, F32, 3, (int64_t[]){n, 1, DIM}, q + from * DIM);
-        mlxn_buffer *bo = buffer_with(device, F32, 3, (int64_t[]){n, 1, DIM}, NULL);
-        mlxn_buffer *bp = buffer_with(device, MLXN_I32, 1, &n, positions + from);
-        mlxn_buffer *bs = buffer_with(device, MLXN_I32, 1, &n, sequences + from);
+        mlxn_buffer *bq = rig_buffer(device, F32, 3, (int64_t[]){n, 1, DIM}, q + from * DIM);
+        mlxn_buffer *bo = rig_buffer(device, F32, 3, (int64_t[]){n, 1, DIM}, NULL);
+        mlxn_buffer *bp = rig_buffer(device, MLXN_I32, 1, &n, positions + from);
+        mlxn_buffer *bs = rig_buffer(device, MLXN_I32, 1, &n, sequences + from);
         mlxn_encoder *encoder = NULL;
         CHECK_STATUS(mlxn_encoder_create(device, &encoder), MLXN_OK);
         CHECK_STATUS(
@@ -542,13 +530,12 @@ TEST(attention_sequences)
     free(q);
     free(kv);
     free(table);
-    mlxn_device_release(device);
 }
 
 /* One recorded launch replayed while the position moves gives what fresh launches give. */
 TEST(attention_replay)
 {
-    mlxn_device *device = test_device(0, 2);
+    mlxn_device *device = device_of(2);
     const spec s = {"replay", 300, 4, 1, 64, 0, 0, 200, 0, 0, F32, F16, LIN};
     problem p;
     make_problem(&p, &s, 5);
@@ -558,9 +545,9 @@ TEST(attention_replay)
     for (int64_t i = 0; i < s.tokens * row; i++)
         q[i] = (float)p.q[i];
     mlxn_buffer *b[] = {
-        buffer_with(device, F32, 3, shape, NULL), cache_buffer(device, &p, p.k, 0, 299),
-        cache_buffer(device, &p, p.v, 0, 299), buffer_with(device, F32, 3, shape, NULL),
-        buffer_with(device, MLXN_I32, 1, &one, NULL)};
+        rig_buffer(device, F32, 3, shape, NULL), cache_buffer(device, &p, p.k, 0, 299),
+        cache_buffer(device, &p, p.v, 0, 299), rig_buffer(device, F32, 3, shape, NULL),
+        rig_buffer(device, MLXN_I32, 1, &one, NULL)};
     mlxn_encoder *encoder = NULL;
     mlxn_graph *graph = NULL;
     CHECK_STATUS(mlxn_encoder_create(device, &encoder), MLXN_OK);
@@ -587,34 +574,33 @@ TEST(attention_replay)
     free(q);
     free(want);
     free_problem(&p);
-    mlxn_device_release(device);
 }
 
 /* ---- what the host refuses ---- */
 
 TEST(attention_checks)
 {
-    mlxn_device *device = test_device(0, 1), *elsewhere = test_device(0, 1);
+    mlxn_device *device = device_of(1), *elsewhere = device_of(2);
     const int64_t n4 = 4, n5 = 5, qs[] = {4, 2, 8}, ks[] = {10, 1, 8};
-    mlxn_buffer *q = buffer_with(device, F32, 3, qs, NULL),
-                *o = buffer_with(device, F32, 3, qs, NULL);
-    mlxn_buffer *k = buffer_with(device, F16, 3, ks, NULL),
-                *v = buffer_with(device, F16, 3, ks, NULL);
-    mlxn_buffer *pos = buffer_with(device, MLXN_I32, 1, &n4, NULL);
-    mlxn_buffer *pos5 = buffer_with(device, MLXN_I32, 1, &n5, NULL);
-    mlxn_buffer *fpos = buffer_with(device, F32, 1, &n4, NULL);
-    mlxn_buffer *table = buffer_with(device, MLXN_I32, 2, (int64_t[]){1, 10}, NULL);
-    mlxn_buffer *kf = buffer_with(device, F32, 3, ks, NULL);
-    mlxn_buffer *k7 = buffer_with(device, F16, 3, (int64_t[]){10, 1, 7}, NULL);
-    mlxn_buffer *k3 = buffer_with(device, F16, 3, (int64_t[]){10, 3, 8}, NULL);
-    mlxn_buffer *v9 = buffer_with(device, F16, 3, (int64_t[]){9, 1, 8}, NULL);
-    mlxn_buffer *o3 = buffer_with(device, F32, 3, (int64_t[]){3, 2, 8}, NULL);
-    mlxn_buffer *q2 = buffer_with(device, F32, 2, (int64_t[]){4, 16}, NULL);
-    mlxn_buffer *far = buffer_with(elsewhere, F32, 3, qs, NULL), *overlap = NULL, *strided = NULL;
+    mlxn_buffer *q = rig_buffer(device, F32, 3, qs, NULL),
+                *o = rig_buffer(device, F32, 3, qs, NULL);
+    mlxn_buffer *k = rig_buffer(device, F16, 3, ks, NULL),
+                *v = rig_buffer(device, F16, 3, ks, NULL);
+    mlxn_buffer *pos = rig_buffer(device, MLXN_I32, 1, &n4, NULL);
+    mlxn_buffer *pos5 = rig_buffer(device, MLXN_I32, 1, &n5, NULL);
+    mlxn_buffer *fpos = rig_buffer(device, F32, 1, &n4, NULL);
+    mlxn_buffer *table = rig_buffer(device, MLXN_I32, 2, (int64_t[]){1, 10}, NULL);
+    mlxn_buffer *kf = rig_buffer(device, F32, 3, ks, NULL);
+    mlxn_buffer *k7 = rig_buffer(device, F16, 3, (int64_t[]){10, 1, 7}, NULL);
+    mlxn_buffer *k3 = rig_buffer(device, F16, 3, (int64_t[]){10, 3, 8}, NULL);
+    mlxn_buffer *v9 = rig_buffer(device, F16, 3, (int64_t[]){9, 1, 8}, NULL);
+    mlxn_buffer *o3 = rig_buffer(device, F32, 3, (int64_t[]){3, 2, 8}, NULL);
+    mlxn_buffer *q2 = rig_buffer(device, F32, 2, (int64_t[]){4, 16}, NULL);
+    mlxn_buffer *far = rig_buffer(elsewhere, F32, 3, qs, NULL), *overlap = NULL, *strided = NULL;
     mlxn_encoder *e = NULL;
     CHECK_STATUS(mlxn_encoder_create(device, &e), MLXN_OK);
     const int64_t wide[] = {4, 3, 8};
-    mlxn_buffer *room = buffer_with(device, F32, 3, wide, NULL);
+    mlxn_buffer *room = rig_buffer(device, F32, 3, wide, NULL);
     CHECK_STATUS(mlxn_buffer_view(room, F32, 3, qs, (int64_t[]){16, 8, 1}, 0, &overlap), MLXN_OK);
     CHECK_STATUS(mlxn_buffer_view(room, F32, 3, qs, (int64_t[]){17, 1, 2}, 0, &strided), MLXN_OK);
     mlxn_buffer *room_k = NULL, *room_o = NULL; /* two views of the same storage */
@@ -678,6 +664,4 @@ TEST(attention_checks)
                           k3, v9, o3, q2, far, overlap, strided, room,  room_k, room_o};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         mlxn_buffer_release(all[i]);
-    mlxn_device_release(device);
-    mlxn_device_release(elsewhere);
 }

@@ -36,9 +36,9 @@ typedef struct mlxn_logprob_args {
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_logprob(mlxn_encoder *encoder,
                                                   const mlxn_logprob_args *args);
 
-/* The repeat penalty of Keskar et al. 2019, in place: the logit of every id among the last
- * min(counter, last_n) entries of `history` (a ring: entry i at i mod its length) is divided by
- * `penalty` if positive, else multiplied by it, once however often the id occurs. */
+/* The repeat penalty of Keskar et al. 2019: output = logits, but the logit of every id among the
+ * last min(counter, last_n) entries of `history` (a ring: entry i at i mod its length) is divided
+ * by `penalty` if positive, else multiplied by it, once however often the id occurs. */
 typedef struct mlxn_repeat_penalty_args {
     size_t size;
     mlxn_buffer *logits;  /* f32 [V] */
@@ -46,6 +46,7 @@ typedef struct mlxn_repeat_penalty_args {
     mlxn_buffer *counter; /* i32 [1]: entries ever written to history */
     int64_t last_n;       /* > 0 */
     float penalty;        /* > 0; 1 for none */
+    mlxn_buffer *output;  /* f32 [V]; NULL: in place */
 } mlxn_repeat_penalty_args;
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_repeat_penalty(mlxn_encoder *encoder,
                                                          const mlxn_repeat_penalty_args *args);

@@ -6,9 +6,24 @@
 #include <mlxn/registry.h>
 #include "backends/cpu/simd.h"
 
+/* CPU_INLINE: always inlined, so that constant arguments fold.  CPU_UNROLL: in front of a loop of
+ * constant count whose body must end up in registers.  Neither changes a result, and both take
+ * compilers minutes where they do not pay: on the portable path, and with sanitizers. */
+#if defined(__SANITIZE_ADDRESS__)
+#define CPU_SLOW_BUILD 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CPU_SLOW_BUILD 1
+#endif
+#endif
+#if defined(CPU_SLOW_BUILD)
+#define CPU_INLINE static inline
+#else
 #define CPU_INLINE static inline __attribute__((always_inline))
-/* In front of a loop of constant count whose body must end up in registers. */
-#if defined(__clang__)
+#endif
+#if defined(CPU_SLOW_BUILD) || defined(MLXN_ISA_PORTABLE)
+#define CPU_UNROLL
+#elif defined(__clang__)
 #define CPU_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define CPU_UNROLL _Pragma("GCC unroll 32")
@@ -22,8 +37,9 @@
 /* The part [*begin, *end) of n items that belongs to this thread: even, contiguous. */
 static inline void cpu_split(const mlxn_cpu_call *call, int64_t n, int64_t *begin, int64_t *end)
 {
-    *begin = (int64_t)((unsigned __int128)n * call->thread / call->n_threads);
-    *end = (int64_t)((unsigned __int128)n * (call->thread + 1) / call->n_threads);
+    int64_t each = n / call->n_threads, rest = n % call->n_threads, thread = call->thread;
+    *begin = each * thread + (thread < rest ? thread : rest);
+    *end = *begin + each + (thread < rest);
 }
 
 #endif

@@ -74,6 +74,7 @@ static void run_job(void *context, uint32_t thread)
 /* Scratch only grows; it is of the device, and commits run one at a time. */
 static mlxn_status reserve(mlxn_cpu_device *cpu, size_t bytes)
 {
+    bytes = bytes ? bytes : 64; /* never NULL: kernels get addresses inside */
     if (bytes <= cpu->scratch_bytes)
         return MLXN_OK;
     free(cpu->scratch);

@@ -7,17 +7,6 @@
 #include "backends/cpu/kernel.h"
 #include "ops/matmul/packed.h"
 
-#define CPU_INLINE static inline __attribute__((always_inline))
-/* In front of a loop of constant count whose body must end up in registers (the portable path has
- * none to speak of, and unrolling its arrays takes compilers minutes). */
-#if defined(MLXN_ISA_PORTABLE)
-#define CPU_UNROLL
-#elif defined(__clang__)
-#define CPU_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define CPU_UNROLL _Pragma("GCC unroll 32")
-#endif
-
 CPU_INLINE void unpack_nibbles(const uint8_t *quants, vb u[8])
 {
     CPU_UNROLL

@@ -14,17 +14,17 @@ typedef struct norm_row {
     vf r, r2;
 } norm_row;
 
-static inline char *advance(char *base, int64_t bytes)
+CPU_INLINE char *advance(char *base, int64_t bytes)
 {
     return base ? base + bytes : NULL;
 }
 
-static inline vf load(mlxn_dtype dtype, const char *base, int64_t i, int n)
+CPU_INLINE vf load(mlxn_dtype dtype, const char *base, int64_t i, int n)
 {
     return n == VF_LANES ? vf_load_as(dtype, base, i) : vf_load_as_n(dtype, base, i, n);
 }
 
-static inline void store(mlxn_dtype dtype, char *base, int64_t i, vf v, int n)
+CPU_INLINE void store(mlxn_dtype dtype, char *base, int64_t i, vf v, int n)
 {
     if (n == VF_LANES)
         vf_store_as(dtype, base, i, v);
@@ -32,13 +32,12 @@ static inline void store(mlxn_dtype dtype, char *base, int64_t i, vf v, int n)
         vf_store_as_n(dtype, base, i, v, n);
 }
 
-static inline vf weigh(const norm_row *row, const char *weight, int32_t dtype, vf v, int64_t i,
-                       int n)
+CPU_INLINE vf weigh(norm_row row, const char *weight, int32_t dtype, vf v, int64_t i, int n)
 {
     if (!weight)
         return v;
     vf w = load((mlxn_dtype)dtype, weight, i, n);
-    return vf_mul(v, vf_add(w, vf_set(row->p->weight_bias)));
+    return vf_mul(v, vf_add(w, vf_set(row.p->weight_bias)));
 }
 
 /* The values that are summed or stored, elements i to i + n - 1 of the row. */
@@ -49,21 +48,21 @@ typedef enum norm_value {
     VALUE_NORM_ADDED, /* residual + norm(x) */
 } norm_value;
 
-static inline vf value(const norm_row *row, mlxn_dtype dtype, norm_value which, int64_t i, int n)
+CPU_INLINE vf value(norm_row row, mlxn_dtype dtype, norm_value which, int64_t i, int n)
 {
-    vf v = load(dtype, row->input, i, n);
+    vf v = load(dtype, row.input, i, n);
     if (which == VALUE_SUM)
-        return vf_add(load(dtype, row->residual, i, n), v);
+        return vf_add(load(dtype, row.residual, i, n), v);
     if (which == VALUE_INPUT)
         return v;
-    v = weigh(row, row->weight, row->p->weight_dtype, vf_mul(v, row->r), i, n);
-    return which == VALUE_NORM ? v : vf_add(load(dtype, row->residual, i, n), v);
+    v = weigh(row, row.weight, row.p->weight_dtype, vf_mul(v, row.r), i, n);
+    return which == VALUE_NORM ? v : vf_add(load(dtype, row.residual, i, n), v);
 }
 
 /* r of a value over the row. */
-static inline vf row_scale(const norm_row *row, mlxn_dtype dtype, norm_value which)
+CPU_INLINE vf row_scale(norm_row row, mlxn_dtype dtype, norm_value which)
 {
-    int64_t dim = row->p->dim, i = 0;
+    int64_t dim = row.p->dim, i = 0;
     rms_lanes sum = rms_zero();
     for (; i + 32 <= dim; i += 32)
         rms_add(&sum, value(row, dtype, which, i, VF_LANES),
@@ -76,44 +75,44 @@ static inline vf row_scale(const norm_row *row, mlxn_dtype dtype, norm_value whi
             second = value(row, dtype, which, i + VF_LANES, left - VF_LANES);
         rms_add(&sum, first, second);
     }
-    return rms_scale(sum, dim, row->p->eps);
+    return rms_scale(vf_set(rms_total(sum)), dim, row.p->eps);
 }
 
 typedef enum norm_op { OP_RMS_NORM, OP_NORM_ADD, OP_RESIDUAL_NORM } norm_op;
 
-static inline void emit(const norm_row *row, mlxn_dtype dtype, norm_op op, int64_t i, int n)
+CPU_INLINE void emit(norm_row row, mlxn_dtype dtype, norm_op op, int64_t i, int n)
 {
-    const norm_params *p = row->p;
+    const norm_params *p = row.p;
     if (op == OP_RMS_NORM) {
-        store(dtype, row->output, i, value(row, dtype, VALUE_NORM, i, n), n);
+        store(dtype, row.output, i, value(row, dtype, VALUE_NORM, i, n), n);
     } else if (op == OP_NORM_ADD) {
         vf s = value(row, dtype, VALUE_NORM_ADDED, i, n);
-        store(dtype, row->output, i, s, n);
-        if (row->second)
-            store(dtype, row->second, i,
-                  weigh(row, row->weight2, p->weight2_dtype, vf_mul(s, row->r2), i, n), n);
+        store(dtype, row.output, i, s, n);
+        if (row.second)
+            store(dtype, row.second, i,
+                  weigh(row, row.weight2, p->weight2_dtype, vf_mul(s, row.r2), i, n), n);
     } else {
         vf s = value(row, dtype, VALUE_SUM, i, n);
-        if (row->second)
-            store(dtype, row->second, i, s, n);
-        store(dtype, row->output, i,
-              weigh(row, row->weight, p->weight_dtype, vf_mul(s, row->r), i, n), n);
+        if (row.second)
+            store(dtype, row.second, i, s, n);
+        store(dtype, row.output, i, weigh(row, row.weight, p->weight_dtype, vf_mul(s, row.r), i, n),
+              n);
     }
 }
 
-static inline void do_row(norm_row *row, mlxn_dtype dtype, norm_op op)
+CPU_INLINE void do_row(norm_row row, mlxn_dtype dtype, norm_op op)
 {
-    int64_t dim = row->p->dim, i = 0;
-    row->r = row_scale(row, dtype, op == OP_RESIDUAL_NORM ? VALUE_SUM : VALUE_INPUT);
-    if (op == OP_NORM_ADD && row->second)
-        row->r2 = row_scale(row, dtype, VALUE_NORM_ADDED);
+    int64_t dim = row.p->dim, i = 0;
+    row.r = row_scale(row, dtype, op == OP_RESIDUAL_NORM ? VALUE_SUM : VALUE_INPUT);
+    if (op == OP_NORM_ADD && row.second)
+        row.r2 = row_scale(row, dtype, VALUE_NORM_ADDED);
     for (; i + VF_LANES <= dim; i += VF_LANES)
         emit(row, dtype, op, i, VF_LANES);
     if (i < dim)
         emit(row, dtype, op, i, (int)(dim - i));
 }
 
-static inline void do_rows(const mlxn_cpu_call *call, mlxn_dtype dtype, norm_op op)
+CPU_INLINE void do_rows(const mlxn_cpu_call *call, mlxn_dtype dtype, norm_op op)
 {
     static const int8_t at[3][6] = {
         /* input, residual, weight, weight2, output, second: operand numbers, -1: none */
@@ -139,12 +138,12 @@ static inline void do_rows(const mlxn_cpu_call *call, mlxn_dtype dtype, norm_op 
                         .weight2 = base[3],
                         .output = advance(base[4], t * step[4]),
                         .second = advance(base[5], t * step[5])};
-        do_row(&row, dtype, op);
+        do_row(row, dtype, op);
     }
 }
 
 /* A copy of the loops for each dtype. */
-static inline void do_typed(const mlxn_cpu_call *call, norm_op op)
+CPU_INLINE void do_typed(const mlxn_cpu_call *call, norm_op op)
 {
     switch (((const norm_params *)call->args)->dtype) {
     case MLXN_F32:

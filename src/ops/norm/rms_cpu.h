@@ -23,10 +23,14 @@ static inline void rms_add(rms_lanes *sum, vf first, vf second)
     sum->lanes_16_31 = vf_fma(second, second, sum->lanes_16_31);
 }
 
-/* r in every lane. */
-static inline vf rms_scale(rms_lanes sum, int64_t dim, float eps)
+static inline float rms_total(rms_lanes sum)
 {
-    vf total = vf_set(vf_sum32(sum.lanes_0_15, sum.lanes_16_31));
+    return vf_sum32(sum.lanes_0_15, sum.lanes_16_31);
+}
+
+/* r of up to 16 rows from their sums. */
+static inline vf rms_scale(vf total, int64_t dim, float eps)
+{
     vf mean = vf_div(total, vf_set((float)dim));
     return vf_div(vf_set(1.0f), vf_sqrt(vf_add(mean, vf_set(eps))));
 }

@@ -20,10 +20,11 @@ _Static_assert((int)QKV_NORM_NONE == MLXN_NORM_NONE &&
 size_t mlxn_qkv_prepare_shared(const void *params, uint32_t n_threads)
 {
     const qkv_params *p = params;
-    /* carve() in the kernel: weights, four arrays of pairs, two of both members, all padded */
+    /* carve() in the kernel: weights, ones and a staged head, four arrays of pairs, two of both
+     * members, all padded */
     size_t dim = ((size_t)p->dim + 15) / 16 * 16, pairs = ((size_t)p->rotary_pairs + 15) / 16 * 16;
     size_t twice = (2 * (size_t)p->rotary_pairs + 15) / 16 * 16;
-    return n_threads * sizeof(float) * (QKV_PARTS * dim + 4 * pairs + 2 * twice);
+    return n_threads * sizeof(float) * ((QKV_PARTS + 2) * dim + 4 * pairs + 2 * twice);
 }
 
 mlxn_status mlxn_qkv_pairing(const char *op, const char *name, mlxn_rope_pairing pairing,

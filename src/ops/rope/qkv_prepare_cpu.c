@@ -14,9 +14,9 @@
 
 /* A thread's scratch; each array is padded to whole vectors. */
 typedef struct scratch {
-    float *weight[QKV_PARTS];         /* dim */
-    float *freq_hi, *freq_lo;         /* rotary_pairs */
-    float *cosine, *sine;             /* rotary_pairs */
+    float *weight[QKV_PARTS], *ones, *staged; /* dim */
+    float *freq_hi, *freq_lo;                 /* rotary_pairs */
+    float *cosine, *sine;                     /* rotary_pairs */
     float *both_cosine, *signed_sine; /* 2 * rotary_pairs: cos, cos and -sin, sin, interleaved */
 } scratch;
 
@@ -24,118 +24,154 @@ typedef struct scratch {
 typedef struct head {
     const char *input;
     char *output, *cache; /* NULL: not wanted */
-    const float *weight, *cosine, *sine;
+    const float *weight, *ones, *cosine, *sine;
+    float *staged; /* dim elements of scratch */
     int64_t dim, pairs, offset;
-    mlxn_dtype cache_dtype;
-    int normed, rounded, stream;
-    float eps;
+    mlxn_dtype dtype, cache_dtype;
+    int32_t layout; /* qkv_pairs */
+    int rounded;
     vf r;
 } head;
 
-static inline vf load(mlxn_dtype dtype, const void *base, int64_t i, int n)
+CPU_INLINE vf load(mlxn_dtype dtype, const void *base, int64_t i, int n)
 {
     return n == VF_LANES ? vf_load_as(dtype, base, i) : vf_load_as_n(dtype, base, i, n);
 }
 
-static inline void store(mlxn_dtype dtype, void *base, int64_t i, vf v, int n)
+CPU_INLINE void store(mlxn_dtype dtype, int stream, void *base, int64_t i, vf v, int n)
 {
-    if (n == VF_LANES)
-        vf_store_as(dtype, base, i, v);
-    else
+    if (n != VF_LANES)
         vf_store_as_n(dtype, base, i, v, n);
-}
-
-static inline vf round_to(mlxn_dtype dtype, vf v)
-{
-    float t[VF_LANES];
-    vf_store_as(dtype, t, 0, v);
-    return vf_load_as(dtype, t, 0);
+    else if (stream)
+        vf_stream_as(dtype, base, i, v);
+    else
+        vf_store_as(dtype, base, i, v);
 }
 
 /* n_i: the normed elements i to i + n - 1. */
-static inline vf normed(mlxn_dtype dtype, const head *h, int64_t i, int n)
+CPU_INLINE vf normed(mlxn_dtype dtype, const head *h, int64_t i, int n)
 {
-    vf v = vf_mul(vf_mul(load(dtype, h->input, i, n), h->r), load(MLXN_F32, h->weight, i, n));
-    return h->rounded ? round_to(dtype, v) : v;
-}
-
-static inline void put(mlxn_dtype dtype, const head *h, int64_t i, vf v, int n)
-{
-    if (h->rounded)
-        v = round_to(dtype, v);
-    if (h->output && h->stream && n == VF_LANES)
-        vf_stream_as(dtype, h->output, i, v);
-    else if (h->output)
-        store(dtype, h->output, i, v, n);
-    if (h->cache)
-        store(h->cache_dtype, h->cache, i, v, n);
+    return vf_mul(vf_mul(load(dtype, h->input, i, n), h->r), load(MLXN_F32, h->weight, i, n));
 }
 
 /* Pairs (i, i + offset), i to i + n - 1. */
-static inline void rotate_split(mlxn_dtype dtype, const head *h, int64_t i, int n)
+CPU_INLINE void rotate_split(mlxn_dtype dtype, int stream, const head *h, char *y, int64_t i, int n)
 {
     vf lo = normed(dtype, h, i, n), hi = normed(dtype, h, i + h->offset, n);
     vf c = load(MLXN_F32, h->cosine, i, n), s = load(MLXN_F32, h->sine, i, n);
-    put(dtype, h, i, vf_fma(lo, c, vf_neg(vf_mul(hi, s))), n);
-    put(dtype, h, i + h->offset, vf_fma(hi, c, vf_mul(lo, s)), n);
+    store(dtype, stream, y, i, vf_fma(lo, c, vf_neg(vf_mul(hi, s))), n);
+    store(dtype, stream, y, i + h->offset, vf_fma(hi, c, vf_mul(lo, s)), n);
 }
 
 /* Elements i to i + n - 1 with their neighbours; cosine and sine are laid out for it. */
-static inline void rotate_interleaved(mlxn_dtype dtype, const head *h, int64_t i, int n)
+CPU_INLINE void rotate_interleaved(mlxn_dtype dtype, int stream, const head *h, char *y, int64_t i,
+                                   int n)
 {
     vf x = normed(dtype, h, i, n);
     vf c = load(MLXN_F32, h->cosine, i, n), s = load(MLXN_F32, h->sine, i, n);
-    put(dtype, h, i, vf_fma(x, c, vf_mul(vf_swap_pairs(x), s)), n);
+    store(dtype, stream, y, i, vf_fma(x, c, vf_mul(vf_swap_pairs(x), s)), n);
 }
 
-static inline void pass(mlxn_dtype dtype, const head *h, int64_t begin, int64_t end)
+/* x of a head, of a dtype, to y of the same dtype. */
+CPU_INLINE void do_head(mlxn_dtype dtype, int stream, const head *shared, char *y)
 {
-    int64_t i = begin;
-    for (; i + VF_LANES <= end; i += VF_LANES)
-        put(dtype, h, i, normed(dtype, h, i, VF_LANES), VF_LANES);
-    if (i < end)
-        put(dtype, h, i, normed(dtype, h, i, (int)(end - i)), (int)(end - i));
+    const head copy = *shared, *h = &copy;             /* which no store can change */
+    int64_t i = 0, rest[2][2] = {{0, h->dim}, {0, 0}}; /* what no pair covers */
+    if (h->layout == QKV_PAIRS_SPLIT) {
+        for (; i + VF_LANES <= h->pairs; i += VF_LANES)
+            rotate_split(dtype, stream, h, y, i, VF_LANES);
+        if (i < h->pairs)
+            rotate_split(dtype, stream, h, y, i, (int)(h->pairs - i));
+        rest[0][0] = h->pairs;
+        rest[0][1] = h->offset;
+        rest[1][0] = h->offset + h->pairs;
+        rest[1][1] = h->dim;
+    } else if (h->layout == QKV_PAIRS_INTERLEAVED) {
+        for (; i + VF_LANES <= 2 * h->pairs; i += VF_LANES)
+            rotate_interleaved(dtype, stream, h, y, i, VF_LANES);
+        if (i < 2 * h->pairs)
+            rotate_interleaved(dtype, stream, h, y, i, (int)(2 * h->pairs - i));
+        rest[0][0] = 2 * h->pairs;
+    }
+    for (int k = 0; k < 2; k++) {
+        for (i = rest[k][0]; i + VF_LANES <= rest[k][1]; i += VF_LANES)
+            store(dtype, stream, y, i, normed(dtype, h, i, VF_LANES), VF_LANES);
+        if (i < rest[k][1])
+            store(dtype, stream, y, i, normed(dtype, h, i, (int)(rest[k][1] - i)),
+                  (int)(rest[k][1] - i));
+    }
 }
 
-static inline vf head_scale(mlxn_dtype dtype, const head *h)
+CPU_INLINE float sum_of_squares(mlxn_dtype dtype, const char *input, int64_t dim)
 {
     rms_lanes sum = rms_zero();
     int64_t i = 0;
-    if (!h->normed)
-        return vf_set(1.0f);
-    for (; i + 32 <= h->dim; i += 32)
-        rms_add(&sum, vf_load_as(dtype, h->input, i), vf_load_as(dtype, h->input, i + VF_LANES));
-    if (i < h->dim) {
-        int left = (int)(h->dim - i);
-        vf first = load(dtype, h->input, i, left < VF_LANES ? left : VF_LANES);
+    for (; i + 32 <= dim; i += 32)
+        rms_add(&sum, vf_load_as(dtype, input, i), vf_load_as(dtype, input, i + VF_LANES));
+    if (i < dim) {
+        int left = (int)(dim - i);
+        vf first = load(dtype, input, i, left < VF_LANES ? left : VF_LANES);
         vf second = vf_set(0.0f);
         if (left > VF_LANES)
-            second = load(dtype, h->input, i + VF_LANES, left - VF_LANES);
+            second = load(dtype, input, i + VF_LANES, left - VF_LANES);
         rms_add(&sum, first, second);
     }
-    return rms_scale(sum, h->dim, h->eps);
+    return rms_total(sum);
 }
 
-static inline void do_head(mlxn_dtype dtype, head *h, qkv_pairs pairs)
+/* The copies of the loops: for each dtype, and past the caches. */
+static float head_sum(mlxn_dtype dtype, const char *input, int64_t dim)
 {
-    int64_t i = 0;
-    h->r = head_scale(dtype, h);
-    if (pairs == QKV_PAIRS_SPLIT) {
-        for (; i + VF_LANES <= h->pairs; i += VF_LANES)
-            rotate_split(dtype, h, i, VF_LANES);
-        if (i < h->pairs)
-            rotate_split(dtype, h, i, (int)(h->pairs - i));
-        pass(dtype, h, h->pairs, h->offset);
-        pass(dtype, h, h->offset + h->pairs, h->dim);
-    } else if (pairs == QKV_PAIRS_INTERLEAVED) {
-        for (; i + VF_LANES <= 2 * h->pairs; i += VF_LANES)
-            rotate_interleaved(dtype, h, i, VF_LANES);
-        if (i < 2 * h->pairs)
-            rotate_interleaved(dtype, h, i, (int)(2 * h->pairs - i));
-        pass(dtype, h, 2 * h->pairs, h->dim);
-    } else {
-        pass(dtype, h, 0, h->dim);
+    if (dtype == MLXN_F32)
+        return sum_of_squares(MLXN_F32, input, dim);
+    return dtype == MLXN_F16 ? sum_of_squares(MLXN_F16, input, dim)
+                             : sum_of_squares(MLXN_BF16, input, dim);
+}
+
+static void head_to_output(const head *h, int stream)
+{
+    if (h->dtype == MLXN_F32)
+        stream ? do_head(MLXN_F32, 1, h, h->output) : do_head(MLXN_F32, 0, h, h->output);
+    else if (h->dtype == MLXN_F16)
+        stream ? do_head(MLXN_F16, 1, h, h->output) : do_head(MLXN_F16, 0, h, h->output);
+    else
+        stream ? do_head(MLXN_BF16, 1, h, h->output) : do_head(MLXN_BF16, 0, h, h->output);
+}
+
+/* n elements from one dtype to another, with a rounding to `through` on the way. */
+static void convert(mlxn_dtype from, const void *x, mlxn_dtype through, mlxn_dtype to, void *y,
+                    int64_t n)
+{
+    float t[VF_LANES];
+    for (int64_t i = 0; i < n; i += VF_LANES) {
+        int some = n - i < VF_LANES ? (int)(n - i) : VF_LANES;
+        vf_store_as(through, t, 0, load(from, x, i, some));
+        store(to, 0, y, i, vf_load_as(through, t, 0), some);
     }
+}
+
+/* A head with a cache, or rounded as the chain of single operators rounds: by way of f32 scratch,
+ * in which the head is worked on in place. */
+static void head_by_stages(const head *h)
+{
+    const mlxn_dtype through = h->rounded ? h->dtype : MLXN_F32;
+    head f = *h;
+    f.dtype = MLXN_F32;
+    f.input = f.output = (char *)h->staged;
+    convert(h->dtype, h->input, MLXN_F32, MLXN_F32, h->staged, h->dim);
+    if (h->rounded) { /* the norm alone; then, on its rounded result, the rotation alone */
+        f.layout = QKV_PAIRS_NONE;
+        head_to_output(&f, 0);
+        convert(MLXN_F32, h->staged, through, MLXN_F32, h->staged, h->dim);
+        f.layout = h->layout;
+        f.weight = h->ones;
+        f.r = vf_set(1.0f);
+    }
+    head_to_output(&f, 0);
+    if (h->output)
+        convert(MLXN_F32, h->staged, through, h->dtype, h->output, h->dim);
+    if (h->cache)
+        convert(MLXN_F32, h->staged, through, h->cache_dtype, h->cache, h->dim);
 }
 
 /* ---- a thread's scratch ---- */
@@ -154,7 +190,9 @@ static scratch carve(const mlxn_cpu_call *call, const qkv_params *p)
     scratch s;
     for (int k = 0; k < QKV_PARTS; k++, at += dim)
         s.weight[k] = at;
-    s.freq_hi = at;
+    s.ones = at;
+    s.staged = s.ones + dim;
+    s.freq_hi = s.staged + dim;
     s.freq_lo = s.freq_hi + pairs;
     s.cosine = s.freq_lo + pairs;
     s.sine = s.cosine + pairs;
@@ -166,6 +204,8 @@ static scratch carve(const mlxn_cpu_call *call, const qkv_params *p)
 static void lay_out_weights(const mlxn_cpu_call *call, const qkv_params *p, const scratch *s)
 {
     const vf bias = vf_set(p->weight_bias);
+    for (int64_t i = 0; i < p->dim && p->rounding != MLXN_ROUND_EXACT; i += VF_LANES)
+        vf_store(s->ones + i, vf_set(1.0f));
     for (int k = 0; k < QKV_PARTS; k++) {
         const qkv_part_params *part = &p->part[k];
         const void *w = call->ptr[k * QKV_PART_OPERANDS + QKV_WEIGHT];
@@ -274,43 +314,69 @@ static int token_at(const mlxn_cpu_call *call, const qkv_params *p, int64_t t, i
 }
 
 /* The address of element `at` of an operand, NULL if it is absent. */
-static inline char *element(const mlxn_cpu_call *call, int operand, int64_t at, mlxn_dtype dtype)
+CPU_INLINE char *element(const mlxn_cpu_call *call, int operand, int64_t at, mlxn_dtype dtype)
 {
     char *base = call->ptr[operand];
     return base ? base + at * (int64_t)cpu_dtype_bytes(dtype) : NULL;
 }
 
-static inline void do_part(const mlxn_cpu_call *call, const qkv_params *p, const scratch *s,
-                           mlxn_dtype dtype, int k, int64_t t, int64_t slot)
+/* The head's addresses for token t, head j. */
+static void place_head(const mlxn_cpu_call *call, const qkv_part_params *part, int first, int64_t t,
+                       int64_t j, int64_t slot, head *h)
+{
+    int64_t cached = slot * part->cache_slot + j * part->cache_head;
+    h->input =
+        element(call, first + QKV_INPUT, t * part->input_token + j * part->input_head, h->dtype);
+    h->output =
+        element(call, first + QKV_OUTPUT, t * part->output_token + j * part->output_head, h->dtype);
+    h->cache = slot < 0 ? NULL : element(call, first + QKV_CACHE, cached, h->cache_dtype);
+}
+
+/* A token's heads of one part.  The sums of squares of a group of heads are made first: the chains
+ * of additions of different heads then overlap, and one division and root serve them all. */
+static void do_part(const mlxn_cpu_call *call, const qkv_params *p, const scratch *s, int k,
+                    int64_t t, int64_t slot)
 {
     const qkv_part_params *part = &p->part[k];
     const int first = k * QKV_PART_OPERANDS, interleaved = part->pairs == QKV_PAIRS_INTERLEAVED;
+    const int64_t group = p->dim <= 512 ? VF_LANES : 1; /* which stays in the first level cache */
+    const int staged = p->rounding != MLXN_ROUND_EXACT || call->ptr[first + QKV_CACHE];
     head h = {.weight = s->weight[k],
+              .ones = s->ones,
               .cosine = interleaved ? s->both_cosine : s->cosine,
               .sine = interleaved ? s->signed_sine : s->sine,
+              .staged = s->staged,
               .dim = p->dim,
               .pairs = p->rotary_pairs,
               .offset = part->offset,
+              .dtype = (mlxn_dtype)p->dtype,
               .cache_dtype = (mlxn_dtype)part->cache_dtype,
-              .normed = part->norm != MLXN_NORM_NONE,
-              .rounded = p->rounding == MLXN_ROUND_MATCH_UNFUSED,
-              .eps = p->eps};
-    for (int64_t j = 0; j < part->heads; j++) {
-        h.input =
-            element(call, first + QKV_INPUT, t * part->input_token + j * part->input_head, dtype);
-        h.output = element(call, first + QKV_OUTPUT, t * part->output_token + j * part->output_head,
-                           dtype);
-        h.stream = p->stream && (uintptr_t)h.output % (VF_LANES * cpu_dtype_bytes(dtype)) == 0;
-        h.cache = slot < 0 ? NULL
-                           : element(call, first + QKV_CACHE,
-                                     slot * part->cache_slot + j * part->cache_head, h.cache_dtype);
-        if (h.output || h.cache)
-            do_head(dtype, &h, (qkv_pairs)part->pairs);
+              .layout = part->pairs,
+              .rounded = p->rounding == MLXN_ROUND_MATCH_UNFUSED};
+    const uintptr_t vector = VF_LANES * cpu_dtype_bytes(h.dtype);
+    for (int64_t begin = 0; begin < part->heads; begin += group) {
+        float r[VF_LANES] = {0};
+        int64_t end = begin + group < part->heads ? begin + group : part->heads;
+        vf scale = vf_set(1.0f);
+        for (int64_t j = begin; j < end && part->norm != MLXN_NORM_NONE; j++) {
+            place_head(call, part, first, t, j, slot, &h);
+            r[j - begin] = head_sum(h.dtype, h.input, p->dim);
+        }
+        if (part->norm != MLXN_NORM_NONE)
+            scale = rms_scale(vf_load(r), p->dim, p->eps);
+        vf_store(r, scale);
+        for (int64_t j = begin; j < end; j++) {
+            place_head(call, part, first, t, j, slot, &h);
+            h.r = vf_set(r[j - begin]);
+            if (!staged)
+                head_to_output(&h, p->stream && (uintptr_t)h.output % vector == 0);
+            else if (h.output || h.cache)
+                head_by_stages(&h);
+        }
     }
 }
 
-static inline void do_tokens(const mlxn_cpu_call *call, mlxn_dtype dtype, int64_t begin,
-                             int64_t end)
+static void do_tokens(const mlxn_cpu_call *call, int64_t begin, int64_t end)
 {
     const qkv_params *p = call->args;
     const scratch s = carve(call, p);
@@ -329,7 +395,7 @@ static inline void do_tokens(const mlxn_cpu_call *call, mlxn_dtype dtype, int64_
             interleave_angles(p, &s);
         for (int k = 0; k < QKV_PARTS; k++)
             if (p->part[k].heads)
-                do_part(call, p, &s, dtype, k, t, slot);
+                do_part(call, p, &s, k, t, slot);
     }
     if (p->stream)
         vf_stream_end();
@@ -340,17 +406,6 @@ CPU_KERNEL(qkv_prepare)
     const qkv_params *p = call->args;
     int64_t begin, end;
     cpu_split(call, p->tokens, &begin, &end);
-    if (begin == end)
-        return;
-    switch (p->dtype) { /* a copy of the loops for each dtype */
-    case MLXN_F32:
-        do_tokens(call, MLXN_F32, begin, end);
-        break;
-    case MLXN_F16:
-        do_tokens(call, MLXN_F16, begin, end);
-        break;
-    default:
-        do_tokens(call, MLXN_BF16, begin, end);
-        break;
-    }
+    if (begin < end)
+        do_tokens(call, begin, end);
 }

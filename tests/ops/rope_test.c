@@ -1,0 +1,553 @@
+/* rope_test.c - rope_freqs, rope, and the two fused_head_norm_rope operators: float64 references,
+ * fixed pairings, sizes past 2^32 elements, and every refusal. */
+#include "heads.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- frequencies ---- */
+
+static int read_freqs(const rig_device *on, mlxn_rope_freqs_args *a, int64_t pairs, float *out)
+{
+    const int64_t shape[2] = {pairs, 2};
+    mlxn_buffer *b = rig_buffer(on->device, MLXN_F32, 2, shape, NULL);
+    a->size = sizeof *a;
+    a->output = b;
+    int ok = test_status(mlxn_rope_freqs(on->device, a), MLXN_OK, __FILE__, __LINE__, "rope_freqs");
+    rig_read(b, out);
+    mlxn_buffer_release(b);
+    return ok;
+}
+
+TEST(rope_freqs_accuracy)
+{
+    enum { PAIRS = 256 };
+    static const double thetas[] = {1e4, 1e6, 500000, 1.5};
+    float table[PAIRS][2], factors[PAIRS];
+    int n;
+    const rig_device *on = rig_devices(&n);
+    for (int i = 0; i < PAIRS; i++)
+        factors[i] = i % 3 ? 1.0f + (float)i : 1e30f;
+    mlxn_buffer *f = rig_vector(on->device, MLXN_F32, PAIRS, factors);
+    for (int k = 0; k < 16; k++) {
+        int64_t dim = k & 4 ? 2 * PAIRS : 640;
+        double scale = k & 8 ? 0.125 : 1;
+        mlxn_rope_freqs_args a = {.exponent_dim = dim,
+                                  .theta = thetas[k % 4],
+                                  .scale = scale,
+                                  .freq_factors = k & 8 ? f : NULL};
+        REQUIRE(read_freqs(on, &a, PAIRS, table[0]));
+        for (int i = 0; i < PAIRS; i++) {
+            long double want =
+                powl((long double)thetas[k % 4], -2.0L * i / (long double)dim) * scale;
+            if (k & 8)
+                want /= factors[i];
+            long double got = (long double)table[i][0] + table[i][1];
+            if (fabsl(got - want) > want * 0x1p-48L + 0x1p-149L) /* the low part may underflow */
+                test_failed(__FILE__, __LINE__, "theta %g dim %lld pair %d: %Lg, exact %Lg",
+                            thetas[k % 4], (long long)dim, i, got, want);
+        }
+    }
+    mlxn_buffer_release(f);
+}
+
+/* YaRN by its published form: wavelength against the original context. */
+TEST(rope_freqs_yarn)
+{
+    enum { PAIRS = 64 };
+    const double theta = 1e6, factor = 4, context = 32768, fast = 32, slow = 1, pi = acos(-1);
+    float table[PAIRS][2];
+    int n, kept = 0, divided = 0, between = 0;
+    const rig_device *on = rig_devices(&n);
+    mlxn_rope_freqs_args a = {.exponent_dim = 2 * PAIRS,
+                              .theta = theta,
+                              .scale = 1,
+                              .yarn_factor = factor,
+                              .yarn_beta_fast = fast,
+                              .yarn_beta_slow = slow,
+                              .yarn_original_context = 32768};
+    REQUIRE(read_freqs(on, &a, PAIRS, table[0]));
+    double low = floor(PAIRS * log(context / (fast * 2 * pi)) / log(theta));
+    double high = ceil(PAIRS * log(context / (slow * 2 * pi)) / log(theta));
+    for (int i = 0; i < PAIRS; i++) {
+        double f = pow(theta, -(double)i / PAIRS), got = (double)table[i][0] + (double)table[i][1];
+        double keep = 1 - fmin(1, fmax(0, (i - low) / (high - low)));
+        CHECK(fabs(got / (f / factor * (1 - keep) + f * keep) - 1) < 1e-13);
+        kept += fabs(got / f - 1) < 1e-13;
+        divided += fabs(got * factor / f - 1) < 1e-13;
+        between += got < f * (1 - 1e-9) && got * factor > f * (1 + 1e-9);
+    }
+    CHECK(kept > 5 && divided > 5 && between > 5 && kept + divided + between == PAIRS);
+}
+
+static mlxn_status freqs(mlxn_device *dev, mlxn_buffer *out, mlxn_buffer *factors, int64_t dim,
+                         double theta, double scale)
+{
+    return mlxn_rope_freqs(dev,
+                           MLXN_DESC(mlxn_rope_freqs_args, .output = out, .freq_factors = factors,
+                                     .exponent_dim = dim, .theta = theta, .scale = scale));
+}
+
+TEST(rope_freqs_rejections)
+{
+    const int64_t shape[2] = {8, 2}, wrong[2] = {8, 3};
+    const float zeros[8] = {0};
+    int n;
+    const rig_device *on = rig_devices(&n);
+    mlxn_device *dev = on->device;
+    mlxn_buffer *out = rig_buffer(dev, MLXN_F32, 2, shape, NULL);
+    mlxn_buffer *three = rig_buffer(dev, MLXN_F32, 2, wrong, NULL);
+    mlxn_buffer *half = rig_buffer(dev, MLXN_F16, 2, shape, NULL);
+    mlxn_buffer *factors = rig_vector(dev, MLXN_F32, 8, zeros);
+    mlxn_buffer *seven = rig_vector(dev, MLXN_F32, 7, NULL);
+    CHECK_FAILS(freqs(NULL, out, NULL, 16, 1e4, 1), MLXN_ERR_ARGUMENT, "device is NULL");
+    CHECK_STATUS(mlxn_rope_freqs(dev, NULL), MLXN_ERR_ARGUMENT);
+    CHECK_FAILS(freqs(dev, NULL, NULL, 16, 1e4, 1), MLXN_ERR_ARGUMENT, "output is NULL");
+    CHECK_FAILS(freqs(dev, half, NULL, 16, 1e4, 1), MLXN_ERR_DTYPE, "output is f16, needs f32");
+    CHECK_FAILS(freqs(dev, three, NULL, 16, 1e4, 1), MLXN_ERR_SHAPE, "has 3 in dimension 1");
+    CHECK_FAILS(freqs(on[1].device, out, NULL, 16, 1e4, 1), MLXN_ERR_ARGUMENT, "another device");
+    CHECK_FAILS(freqs(dev, out, seven, 16, 1e4, 1), MLXN_ERR_SHAPE, "freq_factors has 7");
+    CHECK_FAILS(freqs(dev, out, factors, 16, 1e4, 1), MLXN_ERR_ARGUMENT, "freq_factors[0] is 0");
+    CHECK_FAILS(freqs(dev, out, NULL, 15, 1e4, 1), MLXN_ERR_ARGUMENT,
+                "exponent_dim is 15, 8 pairs need 16");
+    CHECK_FAILS(freqs(dev, out, NULL, 16, 0, 1), MLXN_ERR_ARGUMENT, "theta is 0, needs > 0");
+    CHECK_FAILS(freqs(dev, out, NULL, 16, (double)NAN, 1), MLXN_ERR_ARGUMENT, "theta is nan");
+    CHECK_FAILS(freqs(dev, out, NULL, 16, 1e4, 0), MLXN_ERR_ARGUMENT, "scale is 0");
+    mlxn_buffer *all[] = {out, three, half, factors, seven};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        mlxn_buffer_release(all[i]);
+}
+
+/* ---- rope ---- */
+
+/* Which elements are a pair, and which way the rotation goes: cos 0, sin 1 turns (a, b) into
+ * (-b, a), all else stays. */
+TEST(rope_pairings)
+{
+    enum { D = 12, H = 3 };
+    static const mlxn_rope_pairing whole[] = {MLXN_ROPE_NEOX, MLXN_ROPE_INTERLEAVED};
+    int n;
+    const rig_device *on = rig_devices(&n);
+    for (int pairing = MLXN_ROPE_NEOX; pairing <= MLXN_ROPE_INTERLEAVED_PROPORTIONAL; pairing++) {
+        int is_whole = pairing == (int)whole[0] || pairing == (int)whole[1];
+        heads_case c = {.dim = D, .pairs = is_whole ? D / 2 : H};
+        const int64_t shape[3] = {1, 1, D}, table[2] = {1, c.pairs};
+        float x[D], y[D], want[D], one[D] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+        for (int i = 0; i < D; i++)
+            want[i] = x[i] = (float)(i + 1);
+        for (int64_t i = 0; i < c.pairs; i++) {
+            int64_t lo, hi;
+            heads_pair(&c, (mlxn_rope_pairing)pairing, i, &lo, &hi);
+            want[lo] = -x[hi];
+            want[hi] = x[lo];
+        }
+        for (int k = 0; k < n; k++) {
+            mlxn_buffer *in = rig_buffer(on[k].device, MLXN_F32, 3, shape, x);
+            mlxn_buffer *out = rig_buffer(on[k].device, MLXN_F32, 3, shape, NULL);
+            mlxn_buffer *cosine = rig_buffer(on[k].device, MLXN_F32, 2, table, NULL);
+            mlxn_buffer *sine = rig_buffer(on[k].device, MLXN_F32, 2, table, one);
+            CHECK_STATUS(
+                mlxn_rope(on[k].encoder,
+                          MLXN_DESC(mlxn_rope_args, .input = in, .output = out,
+                                    .pairing = (mlxn_rope_pairing)pairing, .rotary_pairs = c.pairs,
+                                    .cos = cosine, .sin = sine, .attention_factor = 1)),
+                MLXN_OK);
+            rig_finish(&on[k], MLXN_OK);
+            rig_read(out, y);
+            CHECK(!memcmp(y, want, sizeof y));
+            mlxn_buffer_release(in);
+            mlxn_buffer_release(out);
+            mlxn_buffer_release(cosine);
+            mlxn_buffer_release(sine);
+        }
+    }
+}
+
+/* ---- fused_head_norm_rope ---- */
+
+/* A case of either form.  Tables for bf16; positions, theta and factors for f32. */
+typedef struct fused_case {
+    mlxn_dtype dtype;
+    uint32_t tokens, heads, dim, half;
+    int weighted, factors, in_place, prepared; /* prepared: f32 with freqs in place of theta */
+    int64_t stride;                            /* of the tables */
+    float theta;
+} fused_case;
+
+typedef struct fused_data {
+    void *x, *w;
+    float *cosine, *sine, *factors;
+    uint32_t *positions;
+} fused_data;
+
+static fused_data make_fused(const fused_case *c, uint64_t *seed)
+{
+    size_t n = (size_t)c->tokens * c->heads * c->dim, table = (size_t)(c->tokens * c->stride) + 1;
+    fused_data d = {rig_normal(c->dtype, n, 2, seed),
+                    rig_normal(c->dtype, c->dim, 1, seed),
+                    malloc(table * 4),
+                    malloc(table * 4),
+                    malloc((c->half + 1) * 4),
+                    malloc(c->tokens * 4)};
+    for (size_t i = 0; i < table; i++) {
+        double a = (double)test_uniform(seed, -4, 4);
+        d.cosine[i] = (float)cos(a);
+        d.sine[i] = (float)sin(a);
+    }
+    for (uint32_t i = 0; i < c->half; i++)
+        d.factors[i] = test_uniform(seed, 1, 8);
+    for (uint32_t t = 0; t < c->tokens; t++)
+        d.positions[t] = (uint32_t)(test_random(seed) >> 44);
+    return d;
+}
+
+static mlxn_status record_fused(const rig_device *on, const fused_case *c, mlxn_buffer *const b[8])
+{
+    /* b: input, output, weight, cos or positions, sin or factors, freqs */
+    if (c->dtype == MLXN_BF16)
+        return mlxn_fused_head_norm_rope_bf16(
+            on->encoder,
+            MLXN_DESC(mlxn_fused_head_norm_rope_bf16_args, .input = b[0], .output = b[1],
+                      .norm_weight = b[2], .cos_cache = b[3], .sin_cache = b[4],
+                      .cos_row_stride = c->stride, .sin_row_stride = c->stride,
+                      .n_tokens = c->tokens, .n_heads = c->heads, .head_dim = c->dim,
+                      .half_rope_dim = c->half, .eps = 1e-6f));
+    return mlxn_fused_head_norm_rope_f32(
+        on->encoder,
+        MLXN_DESC(mlxn_fused_head_norm_rope_f32_args, .input = b[0], .output = b[1],
+                  .norm_weight = b[2], .positions_buf = b[3], .freq_factors = b[4], .freqs = b[5],
+                  .n_tokens = c->tokens, .n_heads = c->heads, .head_dim = c->dim,
+                  .half_rope_dim = c->half, .eps = 1e-6f, .theta = b[5] ? 0 : c->theta));
+}
+
+static int run_fused(const rig_device *on, const fused_case *c, const fused_data *d, void *y)
+{
+    mlxn_device *dev = on->device;
+    int64_t n = (int64_t)c->tokens * c->heads * c->dim, table = c->tokens * c->stride;
+    mlxn_buffer *b[8] = {rig_vector(dev, c->dtype, n, d->x)};
+    b[1] = c->in_place ? mlxn_buffer_retain(b[0]) : rig_vector(dev, c->dtype, n, NULL);
+    if (c->weighted)
+        b[2] = rig_vector(dev, c->dtype, c->dim, d->w);
+    if (c->half && c->dtype == MLXN_BF16) {
+        b[3] = rig_vector(dev, MLXN_F32, table, d->cosine);
+        b[4] = rig_vector(dev, MLXN_F32, table, d->sine);
+    } else if (c->half) {
+        b[3] = rig_vector(dev, MLXN_U32, c->tokens, d->positions);
+        if (c->factors)
+            b[4] = rig_vector(dev, MLXN_F32, c->half, d->factors);
+        if (c->prepared) {
+            const int64_t shape[2] = {c->half, 2};
+            b[5] = rig_buffer(dev, MLXN_F32, 2, shape, NULL);
+            CHECK_STATUS(
+                mlxn_rope_freqs(dev, MLXN_DESC(mlxn_rope_freqs_args, .output = b[5],
+                                               .freq_factors = b[4], .exponent_dim = c->dim,
+                                               .theta = (double)c->theta, .scale = 1)),
+                MLXN_OK);
+            mlxn_buffer_release(b[4]);
+            b[4] = NULL;
+        }
+    }
+    int ok = test_status(record_fused(on, c, b), MLXN_OK, __FILE__, __LINE__, "fused") &&
+             rig_finish(on, MLXN_OK);
+    rig_read(b[1], y);
+    for (int i = 0; i < 8; i++)
+        mlxn_buffer_release(b[i]);
+    return ok;
+}
+
+static void check_fused(const fused_case *c, const fused_data *d, const void *y, rig_worst *worst)
+{
+    double *v = malloc(c->dim * 2 * sizeof *v), *spread = v + c->dim;
+    uint32_t apart = c->dtype == MLXN_BF16 ? c->half : c->dim / 2;
+    for (uint32_t row = 0; row < c->tokens * c->heads; row++) {
+        size_t at = (size_t)row * c->dim;
+        uint32_t t = row / c->heads;
+        double sum = 0;
+        for (uint32_t i = 0; i < c->dim; i++) {
+            v[i] = test_load(c->dtype, d->x, at + i);
+            sum += v[i] * v[i];
+        }
+        for (uint32_t i = 0; i < c->dim; i++) {
+            v[i] /= sqrt(sum / c->dim + (double)1e-6f);
+            v[i] *= c->weighted ? test_load(c->dtype, d->w, i) : 1;
+            spread[i] = fabs(v[i]);
+        }
+        for (uint32_t i = 0; i < c->half; i++) {
+            double a = v[i], b = v[i + apart], cs, sn;
+            if (c->dtype == MLXN_BF16) {
+                cs = (double)d->cosine[t * c->stride + i];
+                sn = (double)d->sine[t * c->stride + i];
+            } else {
+                long double f = powl((long double)c->theta, -2.0L * i / c->dim);
+                f *= (long double)d->positions[t] / (c->factors ? d->factors[i] : 1);
+                cs = (double)cosl(f);
+                sn = (double)sinl(f);
+            }
+            v[i] = a * cs - b * sn;
+            v[i + apart] = b * cs + a * sn;
+            spread[i] = spread[i + apart] = fmax(fabs(a), fabs(b));
+        }
+        for (uint32_t i = 0; i < c->dim; i++) {
+            double ulp = test_ulp(test_load(c->dtype, y, at + i), v[i], fmax(spread[i], fabs(v[i])),
+                                  c->dtype);
+            rig_record(worst, ulp, "dim %u half %u", c->dim, c->half);
+            if (!(ulp <= (c->dtype == MLXN_BF16 ? 0.51 : 1.5 * (c->dim / 64.0 + 11.5))))
+                test_failed(__FILE__, __LINE__, "%s dim %u half %u row %u at %u: %g ulp",
+                            mlxn_dtype_name(c->dtype), c->dim, c->half, row, i, ulp);
+        }
+    }
+    free(v);
+}
+
+static void check_fused_case(const fused_case *c, uint64_t *seed, rig_worst *worst)
+{
+    int n;
+    const rig_device *devices = rig_devices(&n);
+    fused_data d = make_fused(c, seed);
+    fused_case in_place = *c;
+    size_t bytes = rig_bytes(c->dtype, (size_t)c->tokens * c->heads * c->dim);
+    char *y = malloc(bytes), *again = malloc(bytes);
+    in_place.in_place = !c->in_place;
+    if (run_fused(&devices[0], c, &d, y))
+        check_fused(c, &d, y, worst);
+    for (int k = 1; k <= n; k++)
+        if (run_fused(&devices[k % n], k < n ? c : &in_place, &d, again))
+            CHECK(!memcmp(y, again, bytes));
+    free(y);
+    free(again);
+    free(d.x);
+    free(d.w);
+    free(d.cosine);
+    free(d.sine);
+    free(d.factors);
+    free(d.positions);
+}
+
+/* Any head size, odd ones too, any half: what no pair covers is normed and passed through (mistakes
+ * B1, B3, B4 and B20 of mlx-native 0.1.1: scratch sized for 256, a race in it, the pairing, odd
+ * sizes). */
+TEST(fused_head_norm_rope_matrix)
+{
+    static const uint32_t dims[] = {1,   2,   7,   32,  33,  64,  80,  96,   128,
+                                    192, 255, 256, 257, 320, 511, 512, 1024, 1500};
+    rig_worst worst[2] = {{.ulp = 0}, {.ulp = 0}};
+    uint64_t seed = 43;
+    for (int i = 0; i < 18; i++)
+        for (int k = 0; k < (test_full() ? 96 : 12); k++) {
+            uint64_t r = test_random(&seed);
+            fused_case c = {.dtype = k % 2 ? MLXN_F32 : MLXN_BF16,
+                            .tokens = 1 + (uint32_t)(r % 3),
+                            .heads = 1 + (uint32_t)(r / 3 % 4),
+                            .dim = dims[i],
+                            .weighted = (int)(r >> 10 & 1),
+                            .factors = (int)(r >> 11 & 1),
+                            .in_place = (int)(r >> 12 & 1),
+                            .prepared = (int)(r >> 13 & 1),
+                            .theta = r >> 14 & 1 ? 1e4f : 1e6f};
+            uint32_t most = c.dim / 2;
+            c.half = k / 2 % 3 == 0 ? most : k / 2 % 3 == 1 ? 0 : (uint32_t)(r >> 20) % (most + 1);
+            c.stride = c.half + (int64_t)(r >> 15 & 3);
+            check_fused_case(&c, &seed, &worst[k % 2]);
+        }
+    test_note("bf16 worst %.4f ulp, f32 worst %.2f ulp of the pair (%s)", worst[0].ulp,
+              worst[1].ulp, worst[1].where);
+}
+
+/* With D 512 and half 64, index 11 goes with 75 in the bf16 form and with 267 in the f32 form. */
+TEST(fused_head_norm_rope_partners)
+{
+    enum { D = 512, HALF = 64 };
+    int n;
+    const rig_device *on = rig_devices(&n);
+    for (int form = 0; form < 2; form++) {
+        fused_case c = {.dtype = form ? MLXN_F32 : MLXN_BF16,
+                        .tokens = 1,
+                        .heads = 1,
+                        .dim = D,
+                        .half = HALF,
+                        .stride = HALF,
+                        .theta = 1e4f};
+        float x32[D] = {0}, table[2][HALF];
+        uint16_t x16[D] = {0}, y16[D];
+        uint32_t position[1] = {3};
+        float y32[D];
+        x32[11] = 1;
+        x16[11] = 0x3f80;
+        for (int i = 0; i < HALF; i++) {
+            table[0][i] = 0.6f;
+            table[1][i] = 0.8f;
+        }
+        fused_data d = {form ? (void *)x32 : (void *)x16, NULL, table[0], table[1], NULL, position};
+        REQUIRE(run_fused(on, &c, &d, form ? (void *)y32 : (void *)y16));
+        for (int i = 0; i < D; i++) {
+            int touched = i == 11 || i == (form ? 267 : 75);
+            CHECK((form ? y32[i] != 0 : y16[i] != 0) == touched);
+        }
+    }
+}
+
+/* ---- past 2^32 elements ---- */
+
+/* Two tokens, 2^32 + 4096 elements apart, of a mapping that has no memory behind it. */
+TEST(rope_offsets_past_32_bits)
+{
+    enum { D = 64 };
+    const int64_t apart = ((int64_t)1 << 32) + 4096, n = apart + D;
+    const int64_t shape[3] = {2, 1, D}, strides[3] = {apart, D, 1}, all[1] = {n};
+    const size_t bytes = (size_t)n * 2;
+    int count;
+    const rig_device *on = rig_devices(&count);
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    REQUIRE(memory != MAP_FAILED);
+    uint16_t *x = memory, want[D];
+    uint64_t seed = 47;
+    void *head = rig_normal(MLXN_BF16, D, 1, &seed);
+    memcpy(x, head, sizeof want);
+    memcpy(x + apart, head, sizeof want);
+    free(head);
+    mlxn_buffer *base = NULL;
+    CHECK_STATUS(mlxn_buffer_wrap(on->device, memory, bytes, MLXN_BF16, 1, all, NULL, NULL, &base),
+                 MLXN_OK);
+    if (base) {
+        mlxn_buffer *view = rig_view(base, 3, shape, strides, 0);
+        CHECK_STATUS(mlxn_qkv_prepare(on->encoder, MLXN_DESC(mlxn_qkv_prepare_args,
+                                                             .q = {.input = view,
+                                                                   .output = view,
+                                                                   .norm = MLXN_NORM_WEIGHTLESS,
+                                                                   .rope = MLXN_ROPE_NONE},
+                                                             .eps = 1e-6f)),
+                     MLXN_OK);
+        memcpy(want, x, sizeof want);
+        rig_finish(on, MLXN_OK);
+        CHECK(memcmp(x, want, sizeof want) != 0);
+        CHECK(!memcmp(x, x + apart, sizeof want));
+        CHECK(x[4096] == 0);
+        mlxn_buffer_release(view);
+    }
+    mlxn_buffer_release(base);
+    munmap(memory, bytes);
+}
+
+/* n_tokens * n_heads * head_dim past 2^32: zeros but for the last token; the output is one small
+ * piece of memory mapped over and over, which the last token writes last. */
+TEST(fused_head_norm_rope_past_32_bits)
+{
+    const uint32_t tokens = 4097, heads = 1024, dim = 1024;
+    const size_t n = (size_t)tokens * heads * dim, bytes = n * 2, piece = (size_t)8 << 20;
+    const size_t last = n - (size_t)heads * dim;
+    const int64_t all[1] = {(int64_t)n};
+    int count, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    const rig_device *on = rig_devices(&count);
+    if (!test_full())
+        return; /* some seconds; rope_offsets_past_32_bits stands in */
+    FILE *file = tmpfile();
+    REQUIRE(file && !ftruncate(fileno(file), (off_t)piece));
+    uint16_t *x = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    char *y = mmap(NULL, bytes, PROT_NONE, flags, -1, 0);
+    REQUIRE(x != MAP_FAILED && (void *)y != MAP_FAILED);
+    for (size_t at = 0; at < bytes; at += piece) {
+        size_t part = bytes - at < piece ? bytes - at : piece;
+        REQUIRE(mmap(y + at, part, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fileno(file),
+                     0) != MAP_FAILED);
+    }
+    for (size_t i = 0; i < dim; i++)
+        test_store(MLXN_BF16, x, n - dim + i, sin((double)i));
+    mlxn_buffer *in = NULL, *out = NULL;
+    CHECK_STATUS(mlxn_buffer_wrap(on->device, x, bytes, MLXN_BF16, 1, all, NULL, NULL, &in),
+                 MLXN_OK);
+    CHECK_STATUS(mlxn_buffer_wrap(on->device, y, bytes, MLXN_BF16, 1, all, NULL, NULL, &out),
+                 MLXN_OK);
+    CHECK_STATUS(mlxn_fused_head_norm_rope_bf16(
+                     on->encoder, MLXN_DESC(mlxn_fused_head_norm_rope_bf16_args, .input = in,
+                                            .output = out, .n_tokens = tokens, .n_heads = heads,
+                                            .head_dim = dim, .eps = 1e-6f)),
+                 MLXN_OK);
+    rig_finish(on, MLXN_OK);
+    double sum = 0;
+    for (size_t i = 0; i < dim; i++)
+        sum += pow(test_load(MLXN_BF16, x, n - dim + i), 2);
+    for (size_t i = 0; i < dim; i++) {
+        double want = test_load(MLXN_BF16, x, n - dim + i) / sqrt(sum / dim + 1e-6);
+        CHECK(test_ulp(test_load(MLXN_BF16, y, n - dim + i), want, want, MLXN_BF16) <= 0.51);
+        CHECK(test_load(MLXN_BF16, y, last + i) == 0);
+    }
+    mlxn_buffer_release(in);
+    mlxn_buffer_release(out);
+    munmap(x, bytes);
+    munmap(y, bytes);
+    fclose(file);
+}
+
+/* ---- refusals ---- */
+
+TEST(fused_head_norm_rope_rejections)
+{
+    const fused_case bf16 = {.dtype = MLXN_BF16,
+                             .tokens = 2,
+                             .heads = 3,
+                             .dim = 64,
+                             .half = 32,
+                             .stride = 32,
+                             .theta = 1e4f};
+    fused_case c = bf16;
+    int n;
+    const rig_device *on = rig_devices(&n);
+    mlxn_device *dev = on->device;
+    mlxn_buffer *x = rig_vector(dev, MLXN_BF16, 384, NULL),
+                *y = rig_vector(dev, MLXN_BF16, 384, NULL);
+    mlxn_buffer *w = rig_vector(dev, MLXN_BF16, 64, NULL), *t = rig_vector(dev, MLXN_F32, 64, NULL);
+    mlxn_buffer *x32 = rig_vector(dev, MLXN_F32, 384, NULL),
+                *y32 = rig_vector(dev, MLXN_F32, 384, NULL);
+    mlxn_buffer *small = rig_vector(dev, MLXN_BF16, 383, NULL),
+                *p = rig_vector(dev, MLXN_U32, 2, NULL);
+    mlxn_buffer *p1 = rig_vector(dev, MLXN_U32, 1, NULL), *i32 = rig_vector(dev, MLXN_I32, 2, NULL);
+    mlxn_buffer *f31 = rig_vector(dev, MLXN_F32, 31, NULL),
+                *t63 = rig_vector(dev, MLXN_F32, 63, NULL);
+#define FUSED(c, ...) record_fused(on, (c), (mlxn_buffer *[8]){__VA_ARGS__})
+    CHECK_FAILS(FUSED(&c, NULL, y, w, t, t), MLXN_ERR_ARGUMENT, "input is NULL");
+    CHECK_FAILS(FUSED(&c, x, NULL, w, t, t), MLXN_ERR_ARGUMENT, "output is NULL");
+    CHECK_FAILS(FUSED(&c, x, y, w, NULL, t), MLXN_ERR_ARGUMENT, "cos_cache is NULL");
+    CHECK_FAILS(FUSED(&c, x32, y, w, t, t), MLXN_ERR_DTYPE, "input is f32, needs bf16");
+    CHECK_FAILS(FUSED(&c, x, y, t, t, t), MLXN_ERR_DTYPE, "norm_weight is f32, needs bf16");
+    CHECK_FAILS(FUSED(&c, x, y, w, w, t), MLXN_ERR_DTYPE, "cos_cache is bf16, needs f32");
+    CHECK_FAILS(FUSED(&c, small, y, w, t, t), MLXN_ERR_SHAPE, "input has 383 elements, needs 384");
+    CHECK_FAILS(FUSED(&c, x, small, w, t, t), MLXN_ERR_SHAPE, "output has 383 elements, needs 384");
+    CHECK_FAILS(FUSED(&c, x, y, small, t, t), MLXN_ERR_SHAPE,
+                "norm_weight has 383 elements, needs 64");
+    CHECK_FAILS(FUSED(&c, x, y, w, t, t63), MLXN_ERR_SHAPE, "sin_cache has 63 elements, needs 64");
+    CHECK_FAILS(FUSED(&c, x, w, w, t, t), MLXN_ERR_SHAPE, "output has 64 elements, needs 384");
+    c.stride = 31;
+    CHECK_FAILS(FUSED(&c, x, y, w, t, t), MLXN_ERR_ARGUMENT,
+                "cos_row_stride is 31, needs at least 32");
+    c.stride = INT64_MAX;
+    CHECK_FAILS(FUSED(&c, x, y, w, t, t), MLXN_ERR_OVERFLOW, "cos_row_stride");
+    c = bf16;
+    c.half = 33;
+    CHECK_FAILS(FUSED(&c, x, y, w, t, t), MLXN_ERR_ARGUMENT,
+                "half_rope_dim is 33, needs at most 32");
+    c = bf16;
+    c.heads = 0;
+    CHECK_FAILS(FUSED(&c, x, y, w, t, t), MLXN_ERR_ARGUMENT, "n_heads is 0");
+    c.tokens = c.heads = c.dim = UINT32_MAX;
+    CHECK_FAILS(FUSED(&c, x, y, w, t, t), MLXN_ERR_OVERFLOW, "passes 2^63");
+    c = bf16;
+    c.dtype = MLXN_F32;
+    CHECK_FAILS(FUSED(&c, x, y32, NULL, p, NULL), MLXN_ERR_DTYPE, "input is bf16, needs f32");
+    CHECK_FAILS(FUSED(&c, x32, y32, NULL, NULL, NULL), MLXN_ERR_ARGUMENT, "positions_buf is NULL");
+    CHECK_FAILS(FUSED(&c, x32, y32, NULL, i32, NULL), MLXN_ERR_DTYPE,
+                "positions_buf is i32, needs u32");
+    CHECK_FAILS(FUSED(&c, x32, y32, NULL, p1, NULL), MLXN_ERR_SHAPE,
+                "positions_buf has 1 elements, needs 2");
+    CHECK_FAILS(FUSED(&c, x32, y32, NULL, p, f31), MLXN_ERR_SHAPE,
+                "freq_factors has 31 elements, needs 32");
+    CHECK_FAILS(FUSED(&c, x32, y32, NULL, p, NULL, f31), MLXN_ERR_SHAPE, "freqs has 1 dimensions");
+    c.theta = 0;
+    CHECK_FAILS(FUSED(&c, x32, y32, NULL, p, NULL), MLXN_ERR_ARGUMENT, "theta is 0, needs > 0");
+    CHECK_STATUS(mlxn_fused_head_norm_rope_f32(on->encoder, NULL), MLXN_ERR_ARGUMENT);
+    CHECK_STATUS(mlxn_fused_head_norm_rope_bf16(on->encoder, NULL), MLXN_ERR_ARGUMENT);
+    CHECK_STATUS(mlxn_fused_head_norm_rope_bf16(NULL, NULL), MLXN_ERR_ARGUMENT);
+    mlxn_buffer *all[] = {x, y, w, t, x32, y32, small, p, p1, i32, f31, t63};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        mlxn_buffer_release(all[i]);
+}
