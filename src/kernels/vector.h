@@ -9,26 +9,21 @@
 #include "kernels/dialect.h"
 #include "kernels/types.h"
 
-template <int V>
-struct k_floats {
+template <int V> struct k_floats {
     float v[V];
 };
-template <int V>
-struct k_width {
+template <int V> struct k_width {
 };
 
-template <class D>
-FN float k_low(D, uint word)
+template <class D> FN float k_low(D, uint word)
 {
     return k_unpack(D(), (ushort)(word & 0xffffu));
 }
-template <class D>
-FN float k_high(D, uint word)
+template <class D> FN float k_high(D, uint word)
 {
     return k_unpack(D(), (ushort)(word >> 16));
 }
-template <class D>
-FN uint k_word(D, float low, float high)
+template <class D> FN uint k_word(D, float low, float high)
 {
     return (uint)k_pack(D(), low) | (uint)k_pack(D(), high) << 16;
 }
@@ -54,8 +49,7 @@ FN k_floats<8> k_load(k_f32, k_width<8>, GLOBAL(const uchar) p, int64_t i)
     }
     return y;
 }
-template <class D>
-FN k_floats<4> k_load(D, k_width<4>, GLOBAL(const uchar) p, int64_t i)
+template <class D> FN k_floats<4> k_load(D, k_width<4>, GLOBAL(const uchar) p, int64_t i)
 {
     const uint2 w = ((GLOBAL(const uint2))p)[i / 4];
     k_floats<4> y;
@@ -65,8 +59,7 @@ FN k_floats<4> k_load(D, k_width<4>, GLOBAL(const uchar) p, int64_t i)
     y.v[3] = k_high(D(), w.y);
     return y;
 }
-template <class D>
-FN k_floats<8> k_load(D, k_width<8>, GLOBAL(const uchar) p, int64_t i)
+template <class D> FN k_floats<8> k_load(D, k_width<8>, GLOBAL(const uchar) p, int64_t i)
 {
     const uint4 w = ((GLOBAL(const uint4))p)[i / 8];
     k_floats<8> y;
@@ -96,23 +89,18 @@ FN void k_store(k_f32, k_floats<8> x, GLOBAL(uchar) p, int64_t i)
     k_store(k_f32(), a, p, i);
     k_store(k_f32(), b, p, i + 4);
 }
-template <class D>
-FN void k_store(D, k_floats<4> x, GLOBAL(uchar) p, int64_t i)
+template <class D> FN void k_store(D, k_floats<4> x, GLOBAL(uchar) p, int64_t i)
 {
-    ((GLOBAL(uint2))p)[i / 4] =
-        k_uint2(k_word(D(), x.v[0], x.v[1]), k_word(D(), x.v[2], x.v[3]));
+    ((GLOBAL(uint2))p)[i / 4] = k_uint2(k_word(D(), x.v[0], x.v[1]), k_word(D(), x.v[2], x.v[3]));
 }
-template <class D>
-FN void k_store(D, k_floats<8> x, GLOBAL(uchar) p, int64_t i)
+template <class D> FN void k_store(D, k_floats<8> x, GLOBAL(uchar) p, int64_t i)
 {
-    ((GLOBAL(uint4))p)[i / 8] =
-        k_uint4(k_word(D(), x.v[0], x.v[1]), k_word(D(), x.v[2], x.v[3]),
-                k_word(D(), x.v[4], x.v[5]), k_word(D(), x.v[6], x.v[7]));
+    ((GLOBAL(uint4))p)[i / 8] = k_uint4(k_word(D(), x.v[0], x.v[1]), k_word(D(), x.v[2], x.v[3]),
+                                        k_word(D(), x.v[4], x.v[5]), k_word(D(), x.v[6], x.v[7]));
 }
 
 /* Likewise with the dtype known at run time. */
-template <int V>
-FN k_floats<V> k_load_as(int dtype, GLOBAL(const uchar) p, int64_t i)
+template <int V> FN k_floats<V> k_load_as(int dtype, GLOBAL(const uchar) p, int64_t i)
 {
     if (dtype == K_F32)
         return k_load(k_f32(), k_width<V>(), p, i);
@@ -120,8 +108,7 @@ FN k_floats<V> k_load_as(int dtype, GLOBAL(const uchar) p, int64_t i)
         return k_load(k_f16(), k_width<V>(), p, i);
     return k_load(k_bf16(), k_width<V>(), p, i);
 }
-template <int V>
-FN void k_store_as(int dtype, k_floats<V> x, GLOBAL(uchar) p, int64_t i)
+template <int V> FN void k_store_as(int dtype, k_floats<V> x, GLOBAL(uchar) p, int64_t i)
 {
     if (dtype == K_F32)
         k_store(k_f32(), x, p, i);

@@ -6,53 +6,11 @@
 // program that loads the object and hands in a table of functions, so this file stays small and
 // kernel text compiles in under a second.
 #pragma once
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
-
-typedef unsigned char uchar;
-typedef unsigned short ushort;
-typedef unsigned int uint;
-struct uint2 {
-    uint x, y;
-};
-struct uint3 {
-    uint x, y, z;
-};
-struct alignas(16) uint4 {
-    uint x, y, z, w;
-};
+#include "interface.hpp"
 
 namespace emu
 {
-struct region; // a buffer or array with its bounds and shadow; the runtime's own
-enum access_kind { READ, WRITE, ATOMIC };
-
-struct thread_info {
-    uint3 group, groups, thread, threads;
-    uint lane, simd;
-};
-
-struct runtime {
-    const thread_info *(*self)();
-    // The address of `size` bytes at `at`, after all checks; of scratch if they are not there.
-    char *(*access)(region *, int64_t at, unsigned size, int kind);
-    void (*barrier)(int site);
-    void (*simd_barrier)(int site);
-    uint (*exchange)(uint value, uint mask, int site);
-    // The group's array that `key` stands for: memory (fast) or a region (checked).
-    void *(*shared)(const void *key, const char *name, size_t bytes);
-};
-
-// What a loaded object describes: entry points with the text of their parameter list.
-struct bindings {
-    void *const *pointers; // by parameter: memory (fast), region (checked), args
-};
-struct entry {
-    const char *name, *parameters;
-    void (*run)(const bindings *);
-    entry *next;
-};
 inline const runtime *host;
 inline entry *entries;
 struct entry_list {
@@ -96,9 +54,15 @@ template <class T> struct element {
 template <class T> struct pointer {
     region *r = nullptr;
     int64_t at = 0;
-    pointer() {}
-    pointer(region *r_, int64_t at_) : r(r_), at(at_) {}
-    template <class U> explicit pointer(const pointer<U> &p) : r(p.r), at(p.at) {}
+    pointer()
+    {
+    }
+    pointer(region *r_, int64_t at_) : r(r_), at(at_)
+    {
+    }
+    template <class U> explicit pointer(const pointer<U> &p) : r(p.r), at(p.at)
+    {
+    }
     operator pointer<const T>() const
     {
         return pointer<const T>(r, at);
@@ -123,9 +87,15 @@ template <class T> struct pointer {
 template <class T> struct pointer<const T> {
     region *r = nullptr;
     int64_t at = 0;
-    pointer() {}
-    pointer(region *r_, int64_t at_) : r(r_), at(at_) {}
-    template <class U> explicit pointer(const pointer<U> &p) : r(p.r), at(p.at) {}
+    pointer()
+    {
+    }
+    pointer(region *r_, int64_t at_) : r(r_), at(at_)
+    {
+    }
+    template <class U> explicit pointer(const pointer<U> &p) : r(p.r), at(p.at)
+    {
+    }
     element<const T> operator[](int64_t i) const
     {
         return {r, at + i * (int64_t)sizeof(T)};
@@ -187,8 +157,7 @@ template <size_t N, size_t... I> struct count : count<N - 1, N - 1, I...> {
 template <size_t... I> struct count<0, I...> {
     typedef numbers<I...> type;
 };
-template <class... A, size_t... I>
-void call(void (*kernel)(A...), void *const *p, numbers<I...>)
+template <class... A, size_t... I> void call(void (*kernel)(A...), void *const *p, numbers<I...>)
 {
     kernel(at(p[I], (typename tag<A>::type) nullptr)...);
 }
@@ -237,14 +206,14 @@ extern "C" emu::entry *mlxn_emulator_load(const emu::runtime *runtime, int *chec
 
 #define EMU_TEXT_(...) #__VA_ARGS__
 #define EMU_TEXT(...)  EMU_TEXT_(__VA_ARGS__)
-#define KERNEL(name, ...)                                                                \
-    static void name(__VA_ARGS__);                                                       \
-    static void name##_run(const emu::bindings *b)                                       \
-    {                                                                                    \
-        emu::call(&name, b->pointers);                                                   \
-    }                                                                                    \
+#define KERNEL(name, ...)                                                                 \
+    static void name(__VA_ARGS__);                                                        \
+    static void name##_run(const emu::bindings *b)                                        \
+    {                                                                                     \
+        emu::call(&name, b->pointers);                                                    \
+    }                                                                                     \
     static emu::entry name##_entry = {#name, EMU_TEXT(__VA_ARGS__), name##_run, nullptr}; \
-    static emu::entry_list name##_listed(&name##_entry);                                 \
+    static emu::entry_list name##_listed(&name##_entry);                                  \
     static void name(__VA_ARGS__)
 #define IN(T, name, i)    emu::in<T> name
 #define OUT(T, name, i)   emu::out<T> name
@@ -254,25 +223,25 @@ extern "C" emu::entry *mlxn_emulator_load(const emu::runtime *runtime, int *chec
 #define SHARED(T)         emu::pointer<T>
 #define CONSTANT(T)       const T *
 #define REF(T)            const T &
-#define SHARED_ARRAY(T, name, n)             \
-    static const char name##_key = 0;        \
-    const emu::pointer<T> name =             \
-        emu::at(emu::host->shared(&name##_key, #name, sizeof(T) * (n)), (emu::pointer<T> *)nullptr)
-#define FN                static inline
-#define k_group3          (emu::host->self()->group)
-#define k_groups3         (emu::host->self()->groups)
-#define k_thread3         (emu::host->self()->thread)
-#define k_threads3        (emu::host->self()->threads)
-#define k_lane            (emu::host->self()->lane)
-#define k_simd            (emu::host->self()->simd)
-#define k_barrier()       emu::host->barrier(__LINE__)
-#define k_simd_barrier()  emu::host->simd_barrier(__LINE__)
-#define k_xor(v, m)       emu::exchange((v), (m), __LINE__)
-#define k_atomic_or(p, v) emu::atomic_or((p), (v))
-#define k_bits(f)         emu::bits(f)
-#define k_float(u)        emu::from_bits(u)
-#define k_fma(a, b, c)    __builtin_fmaf((a), (b), (c))
-#define k_sqrt(x)         __builtin_sqrtf(x)
-#define k_div(a, b)       ((a) / (b))
+#define SHARED_ARRAY(T, name, n)                                                                 \
+    static const char name##_key = 0;                                                            \
+    const emu::pointer<T> name = emu::at(emu::host->shared(&name##_key, #name, sizeof(T) * (n)), \
+                                         (emu::pointer<T> *)nullptr)
+#define FN                  static inline
+#define k_group3            (emu::host->self()->group)
+#define k_groups3           (emu::host->self()->groups)
+#define k_thread3           (emu::host->self()->thread)
+#define k_threads3          (emu::host->self()->threads)
+#define k_lane              (emu::host->self()->lane)
+#define k_simd              (emu::host->self()->simd)
+#define k_barrier()         emu::host->barrier(__LINE__)
+#define k_simd_barrier()    emu::host->simd_barrier(__LINE__)
+#define k_xor(v, m)         emu::exchange((v), (m), __LINE__)
+#define k_atomic_or(p, v)   emu::atomic_or((p), (v))
+#define k_bits(f)           emu::bits(f)
+#define k_float(u)          emu::from_bits(u)
+#define k_fma(a, b, c)      __builtin_fmaf((a), (b), (c))
+#define k_sqrt(x)           __builtin_sqrtf(x)
+#define k_div(a, b)         ((a) / (b))
 #define k_uint4(a, b, c, d) (uint4{(a), (b), (c), (d)})
-#define k_uint2(a, b)     (uint2{(a), (b)})
+#define k_uint2(a, b)       (uint2{(a), (b)})

@@ -2,6 +2,8 @@
 // lists, hands dispatches to the runtime.
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include "runtime.hpp"
 

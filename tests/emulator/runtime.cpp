@@ -9,6 +9,7 @@
 #include <numeric>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <thread>
 #include "fiber.hpp"
@@ -256,9 +257,10 @@ static char *access_memory(region *r, int64_t at, unsigned size, int kind)
     worker *w = me;
     const bool inside = at >= 0 && (size_t)at <= r->bytes && size <= r->bytes - (size_t)at;
     if (!inside || (uintptr_t)(r->base + at) % size) {
-        finding(&emu_report::bounds, "%s of %u bytes at %s[byte %lld] of %zu by thread %u of group %u%s",
-                verbs[kind], size, r->name.c_str(), (long long)at, r->bytes, w->current->id,
-                w->group, inside ? ", misaligned" : "");
+        finding(&emu_report::bounds,
+                "%s of %u bytes at %s[byte %lld] of %zu by thread %u of group %u%s", verbs[kind],
+                size, r->name.c_str(), (long long)at, r->bytes, w->current->id, w->group,
+                inside ? ", misaligned" : "");
         return (char *)memset(w->scratch, 0x7f, sizeof w->scratch);
     }
     if (r->shadow) {
@@ -285,7 +287,11 @@ static void *shared_memory(const void *key, const char *name, size_t bytes)
     a->memory.assign(bytes, (char)0xff); // NaN
     a->cells.assign(w->j->checked ? bytes : 0, cell());
     a->shadow = {a->memory.data(), bytes, a->cells.data()};
-    a->r = {std::string("group memory ") + name, a->memory.data(), bytes, MAX_BUFFERS, true,
+    a->r = {std::string("group memory ") + name,
+            a->memory.data(),
+            bytes,
+            MAX_BUFFERS,
+            true,
             &a->shadow};
     return w->j->checked ? (void *)&a->r : a->memory.data();
 }
@@ -332,8 +338,8 @@ static uint exchange_lanes(uint value, uint mask, int site)
     return other < w->j->launch.threads ? w->fibers[other].slot[slot] : 0;
 }
 
-const runtime runtime_table = {self, access_memory, barrier, simd_barrier, exchange_lanes,
-                               shared_memory};
+const runtime runtime_table = {self,         access_memory,  barrier,
+                               simd_barrier, exchange_lanes, shared_memory};
 
 // ---- a group
 
@@ -389,8 +395,8 @@ static void release_simd(worker *w, unsigned simd, std::vector<unsigned> &next)
                w->fibers[i].state == w->fibers[first].state;
     if (!same)
         finding(&emu_report::divergence,
-                "simdgroup %u of group %u: lanes at different operations, lines %d and others", simd,
-                w->group, w->fibers[first].site);
+                "simdgroup %u of group %u: lanes at different operations, lines %d and others",
+                simd, w->group, w->fibers[first].site);
     for (unsigned i = first; i < last; i++) {
         w->fibers[i].state = READY;
         next.push_back(i);
@@ -493,8 +499,8 @@ static void prepare_worker(worker *w, job *j, const std::vector<parameter> &para
         r.cells = (cell *)calloc(r.bytes, sizeof(cell)); // all zero is an empty cell
     for (size_t i = 0; i < parameters.size(); i++) {
         const emu_buffer &b = j->launch.buffers[i];
-        region r = {parameters[i].name, (char *)b.data, b.data ? b.bytes : 0, (uint8_t)i, false,
-                    nullptr};
+        region r = {parameters[i].name, (char *)b.data, b.data ? b.bytes : 0,
+                    (uint8_t)i,         false,          nullptr};
         // a view that begins in a run and ends past it (an IN one) gets no shadow: its bytes in the
         // run are seen from the other side
         for (shadow_range &s : w->ranges)

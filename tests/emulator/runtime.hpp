@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 #include "emulator.h"
-#include "mlxn_emulator.hpp"
+#include "interface.hpp"
 
 namespace emu
 {

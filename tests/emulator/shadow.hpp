@@ -17,7 +17,9 @@ struct record {
     uint16_t thread = 0;
     uint8_t parameter = 0, spread : 2, atomic : 1;
     uint32_t barriers = 0, simd_barriers = 0;
-    record() : spread(ONE), atomic(0) {}
+    record() : spread(ONE), atomic(0)
+    {
+    }
     explicit operator bool() const
     {
         return group1 != 0;

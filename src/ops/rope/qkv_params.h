@@ -19,7 +19,7 @@ enum {
     QKV_SLOTS,
     QKV_OPERANDS
 };
-#define QKV_AT(part, role) ((part) * QKV_PART_OPERANDS + (role))
+#define QKV_AT(part, role) ((part)*QKV_PART_OPERANDS + (role))
 
 /* Equal to mlxn_norm_kind and mlxn_rounding (asserted in qkv_prepare.c). */
 enum { QKV_NORM_NONE = 1, QKV_NORM_WEIGHTLESS = 2, QKV_NORM_WEIGHTED = 3 };
