@@ -113,6 +113,9 @@ static void run_node(emu_device *d, const mlxn_node *node, mlxn_commit *commit)
     buffers[FAULT] = (emu_buffer){&fault, sizeof fault};
     buffers[ARGS] = (emu_buffer){&params, sizeof params};
     qkv_plan plan = mlxn_qkv_plan(&params, addresses, d->schedule, d->threads);
+    for (int i = 0; i < 2; i++)
+        if (d->groups && plan.grid.groups[i] > d->groups)
+            plan.grid.groups[i] = d->groups;
     emu_launch launch = {.kernel = plan.entry,
                          .buffers = buffers,
                          .n_buffers = BUFFERS,

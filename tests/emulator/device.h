@@ -13,6 +13,7 @@ typedef struct emu_device {
     /* how the next dispatches run */
     qkv_schedule schedule;
     uint32_t threads; /* a group; 0: as planned */
+    uint32_t groups;  /* at most so many along x and y, 0: as planned; groups then take strides */
     uint64_t seed;
     int workers;
     /* for broken text: findings fail no test, a commit does not fail; faults other than `want`

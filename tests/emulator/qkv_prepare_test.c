@@ -41,6 +41,7 @@ typedef struct variant {
     uint32_t threads;
     uint64_t seed;
     int workers;
+    uint32_t groups; /* along x and y at most; 0: as planned */
 } variant;
 
 static int run(variant v, const heads_case *c, const heads_data *d, heads_result *r,
@@ -52,6 +53,7 @@ static int run(variant v, const heads_case *c, const heads_data *d, heads_result
     e->threads = v.threads;
     e->seed = v.seed;
     e->workers = v.workers;
+    e->groups = v.groups;
     return heads_run(on, c, d, r, want);
 }
 
@@ -72,10 +74,10 @@ static heads_case some_case(int i, uint64_t *seed)
 static void check_case(const heads_case *c, uint64_t *seed, rig_worst *worst)
 {
     static const variant variants[] = {
-        {1, QKV_SCHEDULE_LANES, 64, 1, 1}, {1, QKV_SCHEDULE_ROWS, 64, 2, 2},
-        {0, QKV_SCHEDULE_LANES, 32, 0, 1}, {0, QKV_SCHEDULE_LANES, 1024, 3, 1},
-        {0, QKV_SCHEDULE_ROWS, 32, 4, 1},  {0, QKV_SCHEDULE_ROWS, 256, 5, 1},
-        {0, QKV_SCHEDULE_AUTO, 0, 6, 1},
+        {1, QKV_SCHEDULE_LANES, 64, 1, 1, 0}, {1, QKV_SCHEDULE_ROWS, 64, 2, 2, 2},
+        {0, QKV_SCHEDULE_LANES, 32, 0, 1, 2}, {0, QKV_SCHEDULE_LANES, 1024, 3, 1, 0},
+        {0, QKV_SCHEDULE_ROWS, 32, 4, 1, 0},  {0, QKV_SCHEDULE_ROWS, 256, 5, 1, 0},
+        {0, QKV_SCHEDULE_AUTO, 0, 6, 1, 0},
     };
     int n_cpu;
     const rig_device *cpu = rig_devices(&n_cpu);
@@ -136,7 +138,7 @@ TEST(kernel_text_f32_hash)
             heads_data d = heads_make(&c, &seed);
             heads_result r = heads_result_make(&c, &d);
             run((variant){0, v % 2 ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES, 32u << v, (uint64_t)v,
-                          1 + v % 2},
+                          1 + v % 2, 0},
                 &c, &d, &r, MLXN_OK);
             h = hash_bytes(h, r.base, rig_bytes(c.dtype, (size_t)d.elements));
             heads_result_free(&r);
@@ -162,7 +164,7 @@ TEST(kernel_text_batch_invariance)
         c.in_place = c.no_output = 0;
         heads_data d = heads_make(&c, &seed);
         heads_result all = heads_result_make(&c, &d);
-        REQUIRE(run((variant){0, QKV_SCHEDULE_AUTO, 0, 1, 2}, &c, &d, &all, MLXN_OK));
+        REQUIRE(run((variant){0, QKV_SCHEDULE_AUTO, 0, 1, 2, 0}, &c, &d, &all, MLXN_OK));
         for (int64_t t = 0; t < 512; t += 73) {
             heads_data one = d;
             heads_case alone = c;
@@ -174,7 +176,7 @@ TEST(kernel_text_batch_invariance)
             for (int p = 0; p < PARTS; p++)
                 one.first[p] += t * d.token[p];
             heads_result r = heads_result_make(&c, &d);
-            CHECK(run((variant){0, QKV_SCHEDULE_AUTO, 0, 1, 1}, &alone, &one, &r, MLXN_OK));
+            CHECK(run((variant){0, QKV_SCHEDULE_AUTO, 0, 1, 1, 0}, &alone, &one, &r, MLXN_OK));
             for (int p = 0; p < PARTS; p++) {
                 size_t at = rig_bytes(c.dtype, (size_t)one.first[p]);
                 size_t bytes = rig_bytes(c.dtype, (size_t)(c.heads[p] * c.dim));
@@ -316,7 +318,7 @@ TEST(kernel_text_faults)
         c.pairs = 32;
         heads_data d = heads_make(&c, &seed);
         heads_result r = heads_result_make(&c, &d), good = heads_result_make(&c, &d);
-        variant v = {1, i % 2 ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES, 64, 1, 1};
+        variant v = {1, i % 2 ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES, 64, 1, 1, 0};
         CHECK(run(v, &c, &d, &good, MLXN_OK));
         if (i < 3)
             d.slots[2] = c.slots;
@@ -403,10 +405,11 @@ static int caught(emu_device *e, const rig_device *on, int i, int slot_past)
     int found = 0;
     if (slot_past)
         d.slots[4] = c.slots;
-    run((variant){0, QKV_SCHEDULE_LANES, 32, 0, 1}, &c, &d, &want, status);
+    run((variant){0, QKV_SCHEDULE_LANES, 32, 0, 1, 2}, &c, &d, &want, status);
     for (int k = 0; k < 2 && !found; k++) {
         e->schedule = k ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
         e->threads = 64;
+        e->groups = 2;
         e->seed = 7;
         e->findings = 0;
         e->want = status;
