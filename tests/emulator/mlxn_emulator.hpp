@@ -11,8 +11,9 @@
 
 namespace emu
 {
-inline const runtime *host;
-inline entry *entries;
+// Static, not inline: the loader would make inline variables one for all objects of the process.
+static const runtime *host;
+static entry *entries;
 struct entry_list {
     entry_list(entry *e)
     {
@@ -193,7 +194,8 @@ inline float from_bits(uint u)
 } // namespace emu
 
 // The one symbol that the runner looks up.
-extern "C" emu::entry *mlxn_emulator_load(const emu::runtime *runtime, int *checked)
+extern "C" __attribute__((visibility("default"))) emu::entry *
+mlxn_emulator_load(const emu::runtime *runtime, int *checked)
 {
     emu::host = runtime;
 #if defined(EMU_CHECKED)

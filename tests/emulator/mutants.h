@@ -53,8 +53,6 @@ static const struct mutant {
      "if (!active)\n        return;\n    const float sum = qkv_rows_sum(D()"},
     {"negative slots not skipped", "&& t.slot >= 0;", ";"},
     {"slots past the cache written", "y.slot >= a->part[k].slots)", "y.slot > a->part[k].slots)"},
-    {"16-bit offset of a token", "(t.at * part->input_token + j",
-     "((int64_t)(ushort)(t.at * part->input_token) + j"},
     {"rounding left out in match_unfused", "return h.rounded ? k_unpack(D(), k_pack(D(), v)) : v;",
      "return v;"},
 };

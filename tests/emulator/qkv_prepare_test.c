@@ -6,6 +6,7 @@
 #include "ops/heads.h"
 #include "kernels/text.h"
 #include <pthread.h>
+#include <sys/mman.h>
 
 static const mlxn_dtype floats[] = {MLXN_F32, MLXN_F16, MLXN_BF16};
 static const int64_t dims[] = {1, 2, 7, 32, 64, 80, 96, 128, 192, 256, 320, 512, 1024};
@@ -353,6 +354,71 @@ static char *mutate(const struct mutant *m)
     strcpy(y + (at - text), m->to);
     strcat(y, at + strlen(m->from));
     return y;
+}
+
+/* Two tokens whose rows lie 2^32 + 64 elements apart in a sparse mapping; normed into y. */
+static void run_far(const emu_library *library, qkv_schedule schedule, float *y)
+{
+    enum { DIM = 64 };
+    const int64_t apart = ((int64_t)1 << 32) + DIM;
+    const size_t bytes = (size_t)(apart + DIM) * sizeof(float);
+    float *x = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    REQUIRE(x != MAP_FAILED);
+    for (int i = 0; i < DIM; i++) {
+        x[i] = (float)(i + 1);
+        x[DIM + i] = -1; /* where a truncated offset leads */
+        x[apart + i] = (float)(i % 7 - 3);
+    }
+    qkv_params p = {.tokens = 2, .dim = DIM, .dtype = K_F32, .eps = 1e-6f, .attention_factor = 1};
+    p.part[0] = (qkv_part_params){
+        .heads = 1, .input_token = apart, .output_token = DIM, .norm = QKV_NORM_WEIGHTLESS};
+    p.present = 1 << QKV_INPUT | 1 << QKV_OUTPUT;
+    emu_buffer buffers[QKV_OPERANDS + 2] = {{x, bytes}, {y, 2 * DIM * sizeof *y}};
+    uint32_t fault = 0;
+    uint64_t addresses[QKV_OPERANDS] = {(uintptr_t)x, (uintptr_t)y};
+    buffers[QKV_OPERANDS] = (emu_buffer){&fault, sizeof fault};
+    buffers[QKV_OPERANDS + 1] = (emu_buffer){&p, sizeof p};
+    qkv_plan plan = mlxn_qkv_plan(&p, addresses, schedule, 32);
+    emu_report report;
+    const emu_launch launch = {.kernel = plan.entry,
+                               .buffers = buffers,
+                               .n_buffers = QKV_OPERANDS + 2,
+                               .groups = {plan.grid.groups[0], plan.grid.groups[1], 1},
+                               .threads = 32};
+    CHECK(plan.schedule == schedule);
+    CHECK(emu_dispatch(library, &launch, &report) == 0);
+    munmap(x, bytes);
+}
+
+/* Offsets past 2^32 elements; a twin of the text that truncates them gives other values. */
+TEST(kernel_text_far_offsets)
+{
+    static const struct mutant narrow = {"32-bit offset", "(t.at * part->input_token + j",
+                                         "((int64_t)(int)(t.at * part->input_token) + j"};
+    static _Alignas(16) float y[128], twin[128];
+    char log[2048];
+    REQUIRE(on_text(0));
+    char *text = mutate(&narrow);
+    emu_library *truncating = text ? emu_compile(text, EMU_FAST, log, sizeof log) : NULL;
+    free(text);
+    REQUIRE(truncating);
+    for (int k = 0; k < 2; k++) {
+        qkv_schedule schedule = k ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
+        run_far(emulated(on_text(0))->library, schedule, y);
+        run_far(truncating, schedule, twin);
+        for (int t = 0; t < 2; t++) {
+            double sum = 0;
+            for (int i = 0; i < 64; i++)
+                sum += t ? (i % 7 - 3) * (i % 7 - 3) : (i + 1) * (i + 1);
+            for (int i = 0; i < 64; i++) {
+                double want = (t ? i % 7 - 3 : i + 1) / sqrt(sum / 64 + 1e-6);
+                CHECK(test_ulp((double)y[t * 64 + i], want, fabs(want), MLXN_F32) <= 8);
+            }
+        }
+        CHECK(memcmp(y, twin, sizeof y));
+    }
+    emu_release(truncating);
 }
 
 static emu_library *mutated[MUTANTS];

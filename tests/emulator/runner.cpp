@@ -75,7 +75,7 @@ static std::string compile_command(const std::string &source, const std::string 
      * checks outweigh it anyway; the bits are the same */
     command += checked ? " -O0" : " -O1";
     command += " -std=c++17 -fPIC -shared -w -ffp-contract=off -fno-strict-aliasing"
-               " -fvisibility=default -I" EMU_DIRECTORY;
+               " -fvisibility=hidden -I" EMU_DIRECTORY;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("fma"))
         command += " -mfma";
