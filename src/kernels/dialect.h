@@ -44,8 +44,9 @@ typedef ulong uint64_t;
 #define REF(T)                   const thread T &
 #define SHARED_ARRAY(T, name, n) threadgroup T name[n]
 #define FN                       static inline
-#define k_barrier()              threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup)
-#define k_simd_barrier()         simdgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup)
+#define K_ALL_MEMORY             (mem_flags::mem_device | mem_flags::mem_threadgroup)
+#define k_barrier()              threadgroup_barrier(K_ALL_MEMORY)
+#define k_simd_barrier()         simdgroup_barrier(K_ALL_MEMORY)
 #define k_xor(v, m)              simd_shuffle_xor((v), (ushort)(m))
 #define k_atomic_or(p, v) \
     atomic_fetch_or_explicit((device atomic_uint *)(p), (v), memory_order_relaxed)

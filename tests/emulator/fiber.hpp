@@ -15,7 +15,8 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-#if defined(__x86_64__) || defined(__aarch64__)
+#if (defined(__x86_64__) || defined(__aarch64__)) && !defined(EMU_UCONTEXT)
+#define EMU_SWITCH 1
 extern "C" void emu_switch(void **save_here, void *continue_at);
 #else
 #include <ucontext.h>
@@ -23,7 +24,7 @@ extern "C" void emu_switch(void **save_here, void *continue_at);
 
 namespace emu
 {
-#if defined(__x86_64__) || defined(__aarch64__)
+#if defined(EMU_SWITCH)
 typedef void *context;
 inline void switch_to(context *from, context *to)
 {
@@ -44,14 +45,14 @@ inline void prepare(context *c, char *bottom, size_t colour, void (*entry)())
 {
     // Stacks of one alignment would fall into the same few cache sets.
     char *top = bottom + STACK_BYTES - 64 - colour % 61 * 192;
-#if defined(__x86_64__)
+#if defined(EMU_SWITCH) && defined(__x86_64__)
     void **sp = (void **)top;
     *--sp = nullptr; // where a caller's return address would be
     *--sp = (void *)entry;
     for (int i = 0; i < 6; i++)
         *--sp = nullptr;
     *c = sp;
-#elif defined(__aarch64__)
+#elif defined(EMU_SWITCH)
     void **sp = (void **)(top - 160);
     for (int i = 0; i < 20; i++)
         sp[i] = nullptr;

@@ -15,7 +15,8 @@
 #include "fiber.hpp"
 #include "shadow.hpp"
 
-#if defined(__x86_64__)
+#if !defined(EMU_SWITCH)
+#elif defined(__x86_64__)
 asm(".text\n.globl emu_switch\n.type emu_switch,@function\n"
     "emu_switch:\n"
     "  push %rbp\n  push %rbx\n  push %r12\n  push %r13\n  push %r14\n  push %r15\n"
