@@ -1,6 +1,7 @@
 # Thin front to CMake.
 BUILD ?= build
 PREFIX ?= /usr/local
+MAKEFLAGS += --no-print-directory
 MLXN = $(BUILD)/cli/mlxn
 all: $(BUILD)/CMakeCache.txt
 	@cmake --build $(BUILD) --parallel

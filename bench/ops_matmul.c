@@ -92,6 +92,9 @@ static void read_bandwidth(mlxn_device *device)
     mlxn_buffer *b = make(device, MLXN_U8, 1, bytes), *out = make(device, MLXN_U8, 64, 1024);
     const mlxn_operand operands[] = {{b, MLXN_READ}, {out, MLXN_WRITE}};
     double least = 1e9;
+    void *host = NULL;
+    DO(mlxn_buffer_map(b, &host)); /* untouched pages would all be one page of zeros */
+    memset(host, 1, (size_t)bytes);
     mlxn_encoder *e = NULL;
     DO(mlxn_kernel_register(device,
                             MLXN_DESC(mlxn_kernel_desc, .name = "bench_read", .cpu = read_kernel)));

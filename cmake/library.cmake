@@ -7,7 +7,9 @@ set(MLXN_KERNEL_SOURCES ${MLXN_SOURCES})
 list(FILTER MLXN_KERNEL_SOURCES INCLUDE REGEX "_cpu\\.c$")
 list(FILTER MLXN_SOURCES EXCLUDE REGEX "_cpu\\.c$")
 
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+if(MLXN_ISAS)
+  # given: a subset, to build faster
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(MLXN_ISAS portable avx2 avx512)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(MLXN_ISAS portable neon dotprod)

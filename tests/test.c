@@ -153,8 +153,10 @@ double test_load(mlxn_dtype dtype, const void *data, size_t index)
     return bits & 0x8000 ? -value : value;
 }
 
-static int selected(const char *name, int n, char **filters)
+static int selected(const char *name, const char *without, int n, char **filters)
 {
+    if (without && strstr(name, without))
+        return 0;
     for (int i = 0; i < n; i++)
         if (strstr(name, filters[i]))
             return 1;
@@ -164,15 +166,18 @@ static int selected(const char *name, int n, char **filters)
 int main(int argc, char **argv)
 {
     int passed = 0, failed = 0, list = 0;
+    const char *without = NULL;
     int at = 1;
     for (; at < argc && argv[at][0] == '-'; at++) {
         full_tier |= !strcmp(argv[at], "--full");
         verbose |= !strcmp(argv[at], "-v");
         list |= !strcmp(argv[at], "--list");
+        if (!strcmp(argv[at], "--without") && at + 1 < argc)
+            without = argv[++at];
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (test_case *c = cases; c; c = c->next) {
-        if (!selected(c->name, argc - at, argv + at))
+        if (!selected(c->name, without, argc - at, argv + at))
             continue;
         if (list) {
             printf("%s\n", c->name);

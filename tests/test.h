@@ -1,6 +1,7 @@
 /* test.h - the test harness: TEST(name) { ... } defines and registers a case; CHECK records a
  * failure and goes on, REQUIRE records it and leaves the case.  `mlxn-test [--full] [--list]
- * [FILTER ...]` runs the cases whose name contains a filter and ends with "N passed, N failed". */
+ * [-v] [--without TEXT] [FILTER ...]` runs the cases whose name contains a filter and not TEXT, and
+ * ends with "N passed, N failed". */
 #ifndef MLXN_TEST_H
 #define MLXN_TEST_H
 

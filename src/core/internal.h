@@ -56,8 +56,8 @@ mlxn_status mlxn_buffer_make(mlxn_storage *storage, mlxn_dtype dtype, int rank,
 mlxn_status mlxn_storage_alloc(mlxn_device *device, size_t bytes, int zero, mlxn_storage **out);
 void mlxn_storage_retain(mlxn_storage *storage);
 void mlxn_storage_release(mlxn_storage *storage);
-/* The whole pages inside [offset, offset + bytes) of a mapped file need not stay in memory: they are
- * read again if touched.  Does nothing for other storage, or where the backend cannot. */
+/* The whole pages inside [offset, offset + bytes) of a mapped file need not stay in memory: they
+ * are read again if touched.  Does nothing for other storage, or where the backend cannot. */
 void mlxn_storage_drop(mlxn_storage *storage, size_t offset, size_t bytes);
 /* Checks dtype, rank and extents and gives the bytes of a dense buffer of that shape. */
 mlxn_status mlxn_shape_bytes(const char *who, mlxn_dtype dtype, int rank, const int64_t *shape,

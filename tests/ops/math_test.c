@@ -175,8 +175,8 @@ static double angle_error(const probe *p, int n, double theta, int dim, int64_t 
         }
         for (int j = 0; j < 16; j++) {
             long double a = powl((long double)theta, -2.0L * (first + j) / dim) * position;
-            worst = fmax(worst, fabs((double)(s[j] - sinl(a))));
-            worst = fmax(worst, fabs((double)(c[j] - cosl(a))));
+            worst = fmax(worst, fabs((double)((long double)s[j] - sinl(a))));
+            worst = fmax(worst, fabs((double)((long double)c[j] - cosl(a))));
         }
     }
     return worst;

@@ -39,10 +39,10 @@ TEST(rope_freqs_accuracy)
         REQUIRE(read_freqs(on, &a, PAIRS, table[0]));
         for (int i = 0; i < PAIRS; i++) {
             long double want =
-                powl((long double)thetas[k % 4], -2.0L * i / (long double)dim) * scale;
+                powl((long double)thetas[k % 4], -2.0L * i / (long double)dim) * (long double)scale;
             if (k & 8)
-                want /= factors[i];
-            long double got = (long double)table[i][0] + table[i][1];
+                want /= (long double)factors[i];
+            long double got = (long double)table[i][0] + (long double)table[i][1];
             if (fabsl(got - want) > want * 0x1p-48L + 0x1p-149L) /* the low part may underflow */
                 test_failed(__FILE__, __LINE__, "theta %g dim %lld pair %d: %Lg, exact %Lg",
                             thetas[k % 4], (long long)dim, i, got, want);
@@ -279,7 +279,7 @@ static void check_fused(const fused_case *c, const fused_data *d, const void *y,
                 sn = (double)d->sine[t * c->stride + i];
             } else {
                 long double f = powl((long double)c->theta, -2.0L * i / c->dim);
-                f *= (long double)d->positions[t] / (c->factors ? d->factors[i] : 1);
+                f *= (long double)d->positions[t] / (long double)(c->factors ? d->factors[i] : 1);
                 cs = (double)cosl(f);
                 sn = (double)sinl(f);
             }

@@ -487,8 +487,8 @@ TEST(sampling_draws)
     CHECK(used >= 44);
 }
 
-/* The smallest set with probability >= top_p, exactly: weights 1/2, 1/4, 1/4 in the order of the
- * header, lower ids first among equals. */
+/* The smallest set with probability >= top_p, lower ids first among equals: weights 1/2, 1/4, 1/4,
+ * then four of 1/4 and shares that whole sets have exactly. */
 TEST(sampling_top_p_border)
 {
     enum { VOCAB = 2000 }; /* too many for the list when top_k is 0 */
@@ -496,15 +496,18 @@ TEST(sampling_top_p_border)
     static const struct {
         float top_p;
         uint32_t tokens; /* bits of ids 0 .. 3 that may come */
-    } cases[] = {{0.4f, 2}, {0.6f, 3}, {0.74f, 3}, {0.76f, 11}, {1, 11}};
+    } cases[] = {{0.4f, 2},  {0.6f, 3}, {0.74f, 3}, {0.76f, 11}, {1, 11},
+                 {0.25f, 1}, {0.5f, 3}, {0.75f, 7}, {0.76f, 15}};
     int n;
     const rig_device *devices = rig_devices(&n);
     float x[VOCAB];
     for (int i = 0; i < VOCAB; i++)
         x[i] = -HUGE_VALF;
     x[1] = two, x[0] = x[3] = 0;
-    for (int c = 0; c < 5; c++)
+    for (int c = 0; c < 9; c++)
         for (int k = 0; k < 2; k++) {
+            if (c == 5)
+                x[0] = x[1] = x[2] = x[3] = 0.1f;
             const filters f = {k ? 1000 : 0, 1, cases[c].top_p, 0};
             int32_t *tokens = draw_tokens(&devices[0], x, VOCAB, &f, 4, 0, 64);
             uint32_t seen = 0;

@@ -28,7 +28,8 @@ typedef struct attention_params {
     int64_t table_rows, table_columns;
     int64_t window, max_keys;
     float scale, softcap;
-    int32_t slot_map, q_dtype, kv_dtype;
+    mlxn_slot_map slot_map;
+    mlxn_dtype q_dtype, kv_dtype;
 } attention_params;
 
 /* The softmax of some keys and its weighted sum of values: o[0..dim), then m, l and a flag at

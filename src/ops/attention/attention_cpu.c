@@ -487,7 +487,7 @@ static void finish(const job *j, const float *record, int64_t token, int64_t hea
     for (int64_t d = 0; d < p->dim; d += 16) {
         vf y = vf_div(vf_load(record + d), l);
         int n = (int)attention_min(16, p->dim - d);
-        vf_store_as_n((mlxn_dtype)p->q_dtype, output, at + d, y, n);
+        vf_store_as_n(p->q_dtype, output, at + d, y, n);
     }
 }
 

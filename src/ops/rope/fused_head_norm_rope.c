@@ -38,8 +38,9 @@ static mlxn_status check_counts(const common *c, int64_t *elements)
 /* Checks the common operands and describes them as the first part. */
 static mlxn_status check_common(const common *c, qkv_params *p, mlxn_buffer *buffers[])
 {
-    int64_t elements = 0, dim = c->head_dim, row = dim * c->n_heads;
-    MLXN_TRY(check_counts(c, &elements));
+    int64_t elements = 0;
+    MLXN_TRY(check_counts(c, &elements)); /* so that a row cannot overflow */
+    const int64_t dim = c->head_dim, row = dim * c->n_heads;
     MLXN_TRY(op_operand(c->op, "input", c->enc, c->input, 1u << c->dtype, 0));
     MLXN_TRY(op_operand(c->op, "output", c->enc, c->output, 1u << c->dtype, 0));
     MLXN_TRY(op_operand(c->op, "norm_weight", c->enc, c->norm_weight, 1u << c->dtype, OP_OPTIONAL));
