@@ -30,6 +30,11 @@ set(MLXN_ISA_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -m
 set(MLXN_ISA_FLAGS_neon "")
 set(MLXN_ISA_FLAGS_dotprod -march=armv8.2-a+dotprod)
 
+include(cmake/kernels.cmake)
+file(GLOB_RECURSE MLXN_KERNEL_TEXTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*.kernel)
+foreach(kernel IN LISTS MLXN_KERNEL_TEXTS)
+  mlxn_embed_kernel(MLXN_SOURCES ${kernel})
+endforeach()
 add_library(mlxn_objects OBJECT ${MLXN_SOURCES})
 target_link_libraries(mlxn_objects PRIVATE mlxn_flags)
 target_include_directories(mlxn_objects PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)

@@ -64,6 +64,45 @@ static void lay_out(const heads_case *c, heads_data *d)
     d->elements = c->layout == HEADS_PACKED ? c->tokens * all * c->dim : at;
 }
 
+heads_case heads_random(mlxn_dtype dtype, mlxn_rope_pairing rope, mlxn_dtype weight, int64_t dim,
+                        uint64_t *seed)
+{
+    static const mlxn_dtype caches[] = {MLXN_DTYPE_NONE, MLXN_F32, MLXN_F16, MLXN_BF16};
+    static const mlxn_dtype positions[] = {MLXN_DTYPE_NONE, MLXN_I32, MLXN_U32, MLXN_I64};
+    uint64_t r = test_random(seed);
+    int whole = rope == MLXN_ROPE_NEOX || rope == MLXN_ROPE_INTERLEAVED;
+    heads_case c = {.dtype = dtype,
+                    .weight_dtype = weight,
+                    .cache_dtype = caches[r % 4],
+                    .position_dtype = positions[r / 4 % 4],
+                    .slot_dtype = r / 16 % 2 ? MLXN_I32 : MLXN_I64,
+                    .dim = dim,
+                    .tokens = 1 + (int64_t)(r / 32 % 5),
+                    .slots = 11,
+                    .tables = r / 256 % 3 == 0,
+                    .in_place = r / 1024 % 3 == 0,
+                    .no_output = r / 4096 % 3 == 0,
+                    .layout = (heads_layout)(r / 16384 % HEADS_LAYOUTS),
+                    .theta = r / 65536 % 2 ? 1e4 : 1e6,
+                    .eps = 1e-6f,
+                    .bias = r / 131072 % 2 ? 1.0f : 0.0f,
+                    .attention_factor = r / 262144 % 4 ? 1.0f : 0.8125f};
+    c.pairs = dim < 2 || rope == MLXN_ROPE_NONE ? 0
+              : whole                           ? dim / 2
+                                                : 1 + (int64_t)(r >> 40) % (dim / 2);
+    for (int p = 0; p < PARTS; p++) {
+        uint64_t s = test_random(seed);
+        c.heads[p] = (r >> 20 & 7) == 7 || (r >> (20 + p) & 1) == 0 ? 1 + (int64_t)(s % 3) : 0;
+        c.norm[p] = (mlxn_norm_kind)(1 + s / 8 % 3);
+        c.rope[p] = p == PART_V || !c.pairs ? MLXN_ROPE_NONE : rope;
+    }
+    if (!c.heads[0] && !c.heads[1]) /* some part rotates */
+        c.heads[PART_K] = 1;
+    if (!c.heads[0] && !c.heads[1] && !c.heads[2])
+        c.heads[PART_Q] = 1;
+    return c;
+}
+
 heads_data heads_make(const heads_case *c, uint64_t *seed)
 {
     heads_data d = {.table_stride = c->pairs + 2};

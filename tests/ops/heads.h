@@ -43,6 +43,9 @@ typedef struct heads_result {
     void *base, *cache[PARTS]; /* whole images; without in_place untouched elements are 0 */
 } heads_result;
 
+/* A case with everything else chosen at random. */
+heads_case heads_random(mlxn_dtype dtype, mlxn_rope_pairing rope, mlxn_dtype weight, int64_t dim,
+                        uint64_t *seed);
 heads_data heads_make(const heads_case *c, uint64_t *seed);
 void heads_free(heads_data *d);
 heads_result heads_result_make(const heads_case *c, const heads_data *d);

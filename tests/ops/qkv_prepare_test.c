@@ -6,46 +6,6 @@ static const mlxn_dtype floats[] = {MLXN_F32, MLXN_F16, MLXN_BF16};
 static const int64_t dims[] = {1, 2, 7, 32, 64, 80, 96, 128, 192, 256, 320, 512, 1024};
 enum { DIMS = 13 };
 
-/* A case with everything else chosen at random. */
-static heads_case random_case(mlxn_dtype dtype, mlxn_rope_pairing rope, mlxn_dtype weight,
-                              int64_t dim, uint64_t *seed)
-{
-    static const mlxn_dtype caches[] = {MLXN_DTYPE_NONE, MLXN_F32, MLXN_F16, MLXN_BF16};
-    static const mlxn_dtype positions[] = {MLXN_DTYPE_NONE, MLXN_I32, MLXN_U32, MLXN_I64};
-    uint64_t r = test_random(seed);
-    int whole = rope == MLXN_ROPE_NEOX || rope == MLXN_ROPE_INTERLEAVED;
-    heads_case c = {.dtype = dtype,
-                    .weight_dtype = weight,
-                    .cache_dtype = caches[r % 4],
-                    .position_dtype = positions[r / 4 % 4],
-                    .slot_dtype = r / 16 % 2 ? MLXN_I32 : MLXN_I64,
-                    .dim = dim,
-                    .tokens = 1 + (int64_t)(r / 32 % 5),
-                    .slots = 11,
-                    .tables = r / 256 % 3 == 0,
-                    .in_place = r / 1024 % 3 == 0,
-                    .no_output = r / 4096 % 3 == 0,
-                    .layout = (heads_layout)(r / 16384 % HEADS_LAYOUTS),
-                    .theta = r / 65536 % 2 ? 1e4 : 1e6,
-                    .eps = 1e-6f,
-                    .bias = r / 131072 % 2 ? 1.0f : 0.0f,
-                    .attention_factor = r / 262144 % 4 ? 1.0f : 0.8125f};
-    c.pairs = dim < 2 || rope == MLXN_ROPE_NONE ? 0
-              : whole                           ? dim / 2
-                                                : 1 + (int64_t)(r >> 40) % (dim / 2);
-    for (int p = 0; p < PARTS; p++) {
-        uint64_t s = test_random(seed);
-        c.heads[p] = (r >> 20 & 7) == 7 || (r >> (20 + p) & 1) == 0 ? 1 + (int64_t)(s % 3) : 0;
-        c.norm[p] = (mlxn_norm_kind)(1 + s / 8 % 3);
-        c.rope[p] = p == PART_V || !c.pairs ? MLXN_ROPE_NONE : rope;
-    }
-    if (!c.heads[0] && !c.heads[1]) /* some part rotates */
-        c.heads[PART_K] = 1;
-    if (!c.heads[0] && !c.heads[1] && !c.heads[2])
-        c.heads[PART_Q] = 1;
-    return c;
-}
-
 /* On all devices, and the last token alone. */
 static void check_case(const heads_case *c, uint64_t *seed, rig_worst *worst)
 {
@@ -73,8 +33,8 @@ TEST(qkv_prepare_matrix)
     for (int i = 0; i < 3 * 7 * 3 * DIMS * repeats; i++) {
         if (!test_full() && i % 4 != (i / 13) % 4) /* a fixed quarter, all pairs of values */
             continue;
-        heads_case c = random_case(floats[i % 3], (mlxn_rope_pairing)(1 + i / 3 % 7),
-                                   floats[i / 21 % 3], dims[i / 63 % DIMS], &seed);
+        heads_case c = heads_random(floats[i % 3], (mlxn_rope_pairing)(1 + i / 3 % 7),
+                                    floats[i / 21 % 3], dims[i / 63 % DIMS], &seed);
         check_case(&c, &seed, &worst);
     }
     test_note("f32 worst %.2f ulp of the pair, %s", worst.ulp, worst.where);
@@ -87,7 +47,7 @@ TEST(qkv_prepare_four_ulp)
     uint64_t seed = 23;
     for (int i = 0; i < 8; i++) {
         rig_worst worst = {0};
-        heads_case c = random_case(MLXN_F32, MLXN_ROPE_NEOX, MLXN_F32, sizes[i % 4], &seed);
+        heads_case c = heads_random(MLXN_F32, MLXN_ROPE_NEOX, MLXN_F32, sizes[i % 4], &seed);
         c.tokens = 32;
         c.slots = 64;
         c.tables = i >= 4;
@@ -108,7 +68,7 @@ TEST(qkv_prepare_batch_invariance)
     const rig_device *on = rig_devices(&n);
     uint64_t seed = 29;
     for (int i = 0; i < 3; i++) {
-        heads_case c = random_case(floats[i], MLXN_ROPE_NEOX, MLXN_F32, 80, &seed), alone;
+        heads_case c = heads_random(floats[i], MLXN_ROPE_NEOX, MLXN_F32, 80, &seed), alone;
         c.tokens = 512;
         c.slots = 512;
         c.cache_dtype = MLXN_F16;
@@ -150,8 +110,8 @@ TEST(qkv_prepare_same_bits)
     const rig_device *on = rig_devices(&n);
     uint64_t seed = 31;
     for (int i = 0; i < 9; i++) {
-        heads_case c = random_case(floats[i % 3], (mlxn_rope_pairing)(2 + i % 6), MLXN_BF16,
-                                   i < 5 ? 128 : 7, &seed);
+        heads_case c = heads_random(floats[i % 3], (mlxn_rope_pairing)(2 + i % 6), MLXN_BF16,
+                                    i < 5 ? 128 : 7, &seed);
         c.position_dtype = MLXN_DTYPE_NONE;
         c.layout = HEADS_DENSE;
         c.no_output = c.in_place = c.tables = 0;
@@ -233,12 +193,12 @@ TEST(qkv_prepare_matches_chain)
     const rig_device *on = rig_devices(&n);
     uint64_t seed = 37;
     for (int i = 0; i < 3 * 4 * 4; i++) {
-        heads_case c = random_case(floats[i % 3], ropes[i / 3 % 4], floats[i / 4 % 3],
-                                   i / 12 == 0   ? 256
-                                   : i / 12 == 1 ? 80
-                                   : i / 12 == 2 ? 64
-                                                 : 7,
-                                   &seed);
+        heads_case c = heads_random(floats[i % 3], ropes[i / 3 % 4], floats[i / 4 % 3],
+                                    i / 12 == 0   ? 256
+                                    : i / 12 == 1 ? 80
+                                    : i / 12 == 2 ? 64
+                                                  : 7,
+                                    &seed);
         c.cache_dtype = floats[i / 2 % 3];
         c.layout = HEADS_DENSE;
         c.position_dtype = MLXN_DTYPE_NONE;
@@ -266,7 +226,7 @@ TEST(qkv_prepare_faults)
     for (int i = 0; i < 6; i++) {
         static const int64_t bad[] = {11, INT32_MAX, -1, (int64_t)INT32_MAX + 1, INT64_MIN, 12};
         int of_slot = i < 2 || i == 5;
-        heads_case c = random_case(MLXN_F32, MLXN_ROPE_NEOX, MLXN_F32, 32, &seed);
+        heads_case c = heads_random(MLXN_F32, MLXN_ROPE_NEOX, MLXN_F32, 32, &seed);
         c.tokens = 3;
         c.tables = c.in_place = c.no_output = 0;
         c.layout = HEADS_DENSE;

@@ -140,8 +140,11 @@ static mlxn_status check_freqs(const common *c, const mlxn_fused_head_norm_rope_
     MLXN_TRY(op_dense(c->op, "freq_factors", a->freq_factors, pairs));
     MLXN_TRY(op_disjoint(c->op, "output", c->output, "freq_factors", a->freq_factors, 0));
     p->angles = QKV_ANGLES_THETA;
-    for (int k = 0; k < 32; k++)
-        p->theta_power[k] = pow((double)a->theta, -2.0 * ldexp(1.0, k) / (double)c->head_dim);
+    for (int k = 0; k < 32; k++) {
+        double power = pow((double)a->theta, -2.0 * ldexp(1.0, k) / (double)c->head_dim);
+        p->theta_power[k][0] = (float)power;
+        p->theta_power[k][1] = (float)(power - (double)p->theta_power[k][0]);
+    }
     return MLXN_OK;
 }
 

@@ -7,6 +7,16 @@
 #include "ops/rope/qkv_prepare.h"
 #include "ops/shared.h"
 
+_Static_assert((int)K_F32 == MLXN_F32 && (int)K_F16 == MLXN_F16 && (int)K_BF16 == MLXN_BF16 &&
+                   (int)K_I32 == MLXN_I32 && (int)K_I64 == MLXN_I64 && (int)K_U32 == MLXN_U32,
+               "kernels/types.h follows mlxn_dtype");
+_Static_assert((int)QKV_NORM_NONE == MLXN_NORM_NONE &&
+                   (int)QKV_NORM_WEIGHTLESS == MLXN_NORM_WEIGHTLESS &&
+                   (int)QKV_NORM_WEIGHTED == MLXN_NORM_WEIGHTED &&
+                   (int)QKV_ROUND_EXACT == MLXN_ROUND_EXACT &&
+                   (int)QKV_ROUND_MATCH_UNFUSED == MLXN_ROUND_MATCH_UNFUSED,
+               "qkv_params.h follows mlxn/ops/rope.h");
+
 size_t mlxn_qkv_prepare_shared(const void *params, uint32_t n_threads)
 {
     const qkv_params *p = params;
@@ -73,9 +83,11 @@ mlxn_status mlxn_qkv_launch(mlxn_encoder *enc, qkv_params *p,
                             mlxn_buffer *const buffers[QKV_OPERANDS])
 {
     mlxn_operand operands[QKV_OPERANDS];
+    p->present = 0;
     for (int i = 0; i < QKV_OPERANDS; i++) {
         int role = i < QKV_POSITIONS ? i % QKV_PART_OPERANDS : QKV_INPUT;
         operands[i].buffer = buffers[i];
+        p->present |= (buffers[i] != NULL) << i;
         operands[i].access = role == QKV_OUTPUT || role == QKV_CACHE ? MLXN_WRITE : MLXN_READ;
     }
     p->stream = should_stream(p, buffers);

@@ -236,7 +236,7 @@ static void lay_out_freqs(const mlxn_cpu_call *call, const qkv_params *p, const 
             double f = 1.0;
             for (int bit = 0; bit < 32 && i >> bit; bit++)
                 if (i >> bit & 1)
-                    f *= p->theta_power[bit];
+                    f *= (double)p->theta_power[bit][0] + (double)p->theta_power[bit][1];
             if (factors)
                 f /= (double)factors[i];
             s->freq_hi[i] = (float)f;

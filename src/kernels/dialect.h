@@ -1,0 +1,216 @@
+/* dialect.h - the kernel language: one text for Metal (MSL 2.1 and later), CUDA C++ (NVRTC), the
+ * emulator of the tests (C++17) and clang's check of address spaces (K_LINT).
+ *
+ *   KERNEL(name, IN(T, x, 0), OUT(T, y, 1), INOUT(T, z, 2), ARGS(S, a, 3)) { ... }
+ *     IN and OUT must not overlap any other parameter that is written; INOUT may (in place).
+ *     The last parameter is ARGS, a struct of types.h.
+ *   GLOBAL(T), SHARED(T), CONSTANT(T)  pointer types; no pointer is written without one
+ *   REF(T)                             a const reference to a thread's own variable
+ *   SHARED_ARRAY(T, name, n)           memory of the group, at the top of a kernel body only
+ *   FN                                 in front of every helper
+ *   k_group3 k_groups3 k_thread3 k_threads3 k_lane k_simd   exist in the kernel body only;
+ *     a helper takes them as arguments
+ *   k_barrier() k_simd_barrier()       also order device memory within the group, the simdgroup
+ *   k_xor(v, m)                        the value of lane (lane xor m); no memory order
+ *   k_atomic_or(p, v)                  on GLOBAL(uint)
+ *   k_fma k_sqrt k_div                 each rounded once; other maths is in math.h
+ *
+ * The host compiles with contraction of a * b + c off (--fmad=false, -ffp-contract=off; here for
+ * Metal) and without fast maths.  A simdgroup has 32 lanes, groups are whole simdgroups of up to
+ * 1024 threads, indices are int64_t. */
+#ifndef MLXN_DIALECT_H
+#define MLXN_DIALECT_H
+
+#if defined(__METAL_VERSION__) /* ---- Metal */
+#include <metal_stdlib>
+using namespace metal;
+#pragma METAL fp contract(off)
+typedef long int64_t;
+typedef ulong uint64_t;
+#define KERNEL(name, ...)                                                                    \
+    kernel void name(__VA_ARGS__, uint3 k_group3 [[threadgroup_position_in_grid]],           \
+                     uint3 k_groups3 [[threadgroups_per_grid]],                              \
+                     uint3 k_thread3 [[thread_position_in_threadgroup]],                     \
+                     uint3 k_threads3 [[threads_per_threadgroup]],                           \
+                     uint k_lane [[thread_index_in_simdgroup]],                              \
+                     uint k_simd [[simdgroup_index_in_threadgroup]])
+#define IN(T, name, i)           const device T *name [[buffer(i)]]
+#define OUT(T, name, i)          device T *name [[buffer(i)]]
+#define INOUT(T, name, i)        device T *name [[buffer(i)]]
+#define ARGS(T, name, i)         constant T &name [[buffer(i)]]
+#define GLOBAL(T)                device T *
+#define SHARED(T)                threadgroup T *
+#define CONSTANT(T)              constant T *
+#define REF(T)                   const thread T &
+#define SHARED_ARRAY(T, name, n) threadgroup T name[n]
+#define FN                       static inline
+#define K_ALL_MEMORY             (mem_flags::mem_device | mem_flags::mem_threadgroup)
+#define k_barrier()              threadgroup_barrier(K_ALL_MEMORY)
+#define k_simd_barrier()         simdgroup_barrier(K_ALL_MEMORY)
+#define k_xor(v, m)              simd_shuffle_xor((v), (ushort)(m))
+#define k_atomic_or(p, v) \
+    atomic_fetch_or_explicit((device atomic_uint *)(p), (v), memory_order_relaxed)
+#define k_bits(f)             as_type<uint>(f)
+#define k_float(u)            as_type<float>(u)
+#define k_fma(a, b, c)        fma((a), (b), (c))
+#define k_sqrt(x)             precise::sqrt(x)
+#define k_div(a, b)           ((a) / (b))
+#define k_uint4(a, b, c, d)   uint4((a), (b), (c), (d))
+#define k_uint2(a, b)         uint2((a), (b))
+
+#elif defined(__CUDACC__) /* ---- CUDA */
+typedef unsigned char uchar;
+typedef unsigned short ushort;
+typedef unsigned int uint;
+#if defined(__CUDACC_RTC__)
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+#else
+#include <stdint.h>
+#endif
+#define KERNEL(name, ...)        extern "C" __global__ void name(__VA_ARGS__)
+#define IN(T, name, i)           const T *__restrict__ name
+#define OUT(T, name, i)          T *__restrict__ name
+#define INOUT(T, name, i)        T *name
+#define ARGS(T, name, i)         const __grid_constant__ T name
+#define GLOBAL(T)                T *
+#define SHARED(T)                T *
+#define CONSTANT(T)              const T *
+#define REF(T)                   const T &
+#define SHARED_ARRAY(T, name, n) __shared__ T name[n]
+#define FN                       static __device__ __forceinline__
+#define k_group3                 blockIdx
+#define k_groups3                gridDim
+#define k_thread3                threadIdx
+#define k_threads3               blockDim
+#define k_lane                   (threadIdx.x & 31u)
+#define k_simd                   (threadIdx.x >> 5)
+#define k_barrier()              __syncthreads()
+#define k_simd_barrier()         __syncwarp()
+#define k_xor(v, m)              __shfl_xor_sync(0xffffffffu, (v), (m))
+#define k_atomic_or(p, v)        atomicOr((p), (v))
+#define k_bits(f)                __float_as_uint(f)
+#define k_float(u)               __uint_as_float(u)
+#define k_fma(a, b, c)           __fmaf_rn((a), (b), (c))
+#define k_sqrt(x)                __fsqrt_rn(x)
+#define k_div(a, b)              __fdiv_rn((a), (b))
+#define k_uint4(a, b, c, d)      make_uint4((a), (b), (c), (d))
+#define k_uint2(a, b)            make_uint2((a), (b))
+
+#elif defined(K_LINT) /* ---- clang, address spaces, no C library */
+typedef unsigned char uchar;
+typedef unsigned short ushort;
+typedef unsigned int uint;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long int64_t;
+typedef unsigned long uint64_t;
+typedef uint uint2 __attribute__((ext_vector_type(2)));
+typedef uint uint3 __attribute__((ext_vector_type(3)));
+typedef uint uint4 __attribute__((ext_vector_type(4)));
+#define K_DEVICE   __attribute__((address_space(1)))
+#define K_CONSTANT __attribute__((address_space(2)))
+#define K_GROUP    __attribute__((address_space(3)))
+#define KERNEL(name, ...)                                                                       \
+    void name(__VA_ARGS__, uint3 k_group3, uint3 k_groups3, uint3 k_thread3, uint3 k_threads3, \
+              uint k_lane, uint k_simd);                                                        \
+    void name(__VA_ARGS__, uint3 k_group3, uint3 k_groups3, uint3 k_thread3, uint3 k_threads3, \
+              uint k_lane, uint k_simd)
+#define IN(T, name, i)           const K_DEVICE T *name
+#define OUT(T, name, i)          K_DEVICE T *name
+#define INOUT(T, name, i)        K_DEVICE T *name
+#define ARGS(T, name, i)         const K_CONSTANT T &name
+#define GLOBAL(T)                K_DEVICE T *
+#define SHARED(T)                K_GROUP T *
+#define CONSTANT(T)              const K_CONSTANT T *
+#define REF(T)                   const T &
+#define SHARED_ARRAY(T, name, n) static K_GROUP T name[n]
+#define FN                       static inline
+void k_barrier();
+void k_simd_barrier();
+float k_xor(float v, uint m);
+uint k_xor(uint v, uint m);
+uint k_atomic_or(GLOBAL(uint) p, uint v);
+uint k_bits(float f);
+float k_float(uint u);
+float k_fma(float a, float b, float c);
+float k_sqrt(float x);
+float k_div(float a, float b);
+#define k_uint4(a, b, c, d) ((uint4)((a), (b), (c), (d)))
+#define k_uint2(a, b)       ((uint2)((a), (b)))
+
+#else /* ---- the emulator */
+#include <mlxn_emulator.hpp>
+#endif
+
+/* ---- dtypes, by integer operations alone ---- */
+
+/* A dtype as a template argument, and what an element is stored in. */
+struct k_f32 {
+    typedef float bits;
+};
+struct k_f16 {
+    typedef ushort bits;
+};
+struct k_bf16 {
+    typedef ushort bits;
+};
+
+FN float k_unpack(k_f32, float v)
+{
+    return v;
+}
+FN float k_unpack(k_bf16, ushort h)
+{
+    return k_float((uint)h << 16);
+}
+FN float k_unpack(k_f16, ushort h)
+{
+    const uint sign = ((uint)h & 0x8000u) << 16, e = ((uint)h >> 10) & 31u, m = (uint)h & 0x3ffu;
+    if (e == 31u)
+        return k_float(sign | 0x7f800000u | (m ? m << 13 | 0x400000u : 0u));
+    if (e == 0u) /* subnormal: m 2^-24 */
+        return k_float(sign | k_bits((float)m * 0x1p-24f));
+    return k_float(sign | (e + 112u) << 23 | m << 13);
+}
+
+FN float k_pack(k_f32, float v)
+{
+    return v;
+}
+FN ushort k_pack(k_bf16, float v) /* nearest even; NaN stays NaN */
+{
+    const uint u = k_bits(v);
+    if ((u & 0x7fffffffu) > 0x7f800000u)
+        return (ushort)(u >> 16 | 0x40u);
+    return (ushort)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+}
+FN ushort k_pack(k_f16, float v)
+{
+    const uint u = k_bits(v), sign = u >> 16 & 0x8000u, a = u & 0x7fffffffu;
+    if (a > 0x7f800000u)
+        return (ushort)(sign | 0x7e00u | (a >> 13 & 0x3ffu));
+    if (a >= 0x477ff000u) /* rounds to 65536 or more */
+        return (ushort)(sign | 0x7c00u);
+    if (a < 0x38800000u) /* subnormal: adding 0.5 rounds at 2^-24 */
+        return (ushort)(sign | (k_bits(k_float(a) + 0.5f) - 0x3f000000u));
+    return (ushort)(sign | ((a - 0x38000000u + 0xfffu + (a >> 13 & 1u)) >> 13));
+}
+
+/* ---- the reduction tree ---- */
+
+/* Butterfly of distance 16, 8, 4, 2, 1 over the 32 lanes; every lane gets the sum.  Which element
+ * went to which lane is stated by the caller. */
+FN float k_simd_sum(float v)
+{
+    v += k_xor(v, 16u);
+    v += k_xor(v, 8u);
+    v += k_xor(v, 4u);
+    v += k_xor(v, 2u);
+    v += k_xor(v, 1u);
+    return v;
+}
+
+#endif

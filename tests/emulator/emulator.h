@@ -1,0 +1,60 @@
+/* emulator.h - runs kernel text on the CPU: a C interface for the tests and for what stands in for
+ * a GPU's driver in them.
+ *
+ * A text (dialect and kernels, as the build embeds it) is compiled by a C++ compiler into a shared
+ * object and loaded.  A dispatch runs every group of a grid: each thread is a fiber, fibers run in
+ * random order between their barriers, groups in random order on up to two OS threads.  A checked
+ * library also reports
+ *   race           two accesses of a byte, one a write, of two threads with no barrier between
+ *                  (groups have none); simd barriers order a simdgroup, a shuffle orders nothing
+ *   bounds         an access outside its buffer or array, or misaligned
+ *   uninitialised  a read of group memory that the group never wrote
+ *   divergence     a barrier or shuffle that not all threads reach, or reach at different lines
+ *   alias          a written byte that is reached through an IN or OUT parameter and another one */
+#ifndef MLXN_TESTS_EMULATOR_H
+#define MLXN_TESTS_EMULATOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct emu_library emu_library;
+
+enum { EMU_FAST = 0, EMU_CHECKED_TEXT = 1 };
+
+/* NULL after a failure, with the compiler's messages in log. */
+emu_library *emu_compile(const char *text, int checked, char *log, size_t log_size);
+void emu_release(emu_library *library);
+/* The number of parameters of a kernel, -1 if there is none of that name. */
+int emu_parameters(const emu_library *library, const char *kernel);
+
+typedef struct emu_buffer {
+    void *data; /* NULL: absent, any access is out of bounds */
+    size_t bytes;
+} emu_buffer;
+
+typedef struct emu_launch {
+    const char *kernel;
+    const emu_buffer *buffers; /* one for each parameter, the last one is the args struct */
+    int n_buffers;
+    uint32_t groups[3], threads; /* threads a group, 1 to 1024 */
+    uint64_t seed;               /* 0: threads and groups in order */
+    int workers;                 /* OS threads, 1 or 2 */
+} emu_launch;
+
+typedef struct emu_report {
+    long races, bounds, uninitialised, divergence, alias;
+    size_t shared_bytes; /* group memory used */
+    char first[400];     /* the first finding; empty if there is none */
+} emu_report;
+
+/* Findings; -1 if there is no such kernel or the number of buffers is wrong. */
+long emu_dispatch(const emu_library *library, const emu_launch *launch, emu_report *report);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,609 @@
+// runtime.cpp - runs the groups of a dispatch: fibers and their scheduling, barriers and shuffles,
+// checked access to buffers and group memory, reports.  Rules of ordering are in shadow.hpp.
+#include "runtime.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <thread>
+#include "fiber.hpp"
+#include "shadow.hpp"
+
+#if !defined(EMU_SWITCH)
+#elif defined(__x86_64__)
+asm(".text\n.globl emu_switch\n.type emu_switch,@function\n"
+    "emu_switch:\n"
+    "  push %rbp\n  push %rbx\n  push %r12\n  push %r13\n  push %r14\n  push %r15\n"
+    "  mov %rsp, (%rdi)\n  mov %rsi, %rsp\n"
+    "  pop %r15\n  pop %r14\n  pop %r13\n  pop %r12\n  pop %rbx\n  pop %rbp\n  ret\n"
+    ".size emu_switch, .-emu_switch\n");
+#elif defined(__aarch64__)
+asm(".text\n.globl emu_switch\n"
+    "emu_switch:\n"
+    "  sub sp, sp, #160\n"
+    "  stp x19, x20, [sp]\n  stp x21, x22, [sp, #16]\n  stp x23, x24, [sp, #32]\n"
+    "  stp x25, x26, [sp, #48]\n  stp x27, x28, [sp, #64]\n  stp x29, x30, [sp, #80]\n"
+    "  stp d8, d9, [sp, #96]\n  stp d10, d11, [sp, #112]\n"
+    "  stp d12, d13, [sp, #128]\n  stp d14, d15, [sp, #144]\n"
+    "  mov x9, sp\n  str x9, [x0]\n  mov sp, x1\n"
+    "  ldp x19, x20, [sp]\n  ldp x21, x22, [sp, #16]\n  ldp x23, x24, [sp, #32]\n"
+    "  ldp x25, x26, [sp, #48]\n  ldp x27, x28, [sp, #64]\n  ldp x29, x30, [sp, #80]\n"
+    "  ldp d8, d9, [sp, #96]\n  ldp d10, d11, [sp, #112]\n"
+    "  ldp d12, d13, [sp, #128]\n  ldp d14, d15, [sp, #144]\n"
+    "  add sp, sp, #160\n  ret\n");
+#endif
+
+namespace emu
+{
+enum { MAX_THREADS = 1024, MAX_BUFFERS = 31 };
+enum fiber_state { READY, AT_BARRIER, AT_SIMD_BARRIER, AT_SHUFFLE, DONE };
+
+// Shadow of a run of device memory; the cells of one worker.
+struct shadow_range {
+    char *base;
+    size_t bytes;
+    cell *cells; // calloc: pages that are never touched cost nothing
+};
+
+struct region {
+    std::string name;
+    char *base;
+    size_t bytes;
+    uint8_t parameter;
+    bool shared;
+    shadow_range *shadow; // nullptr: nobody writes there
+};
+
+struct fiber {
+    context c;
+    char *stack;
+    fiber_state state;
+    thread_info info;
+    unsigned id;
+    uint32_t barriers, simd_barriers;
+    int site;
+    unsigned shuffles;
+    uint slot[2];
+#if defined(EMU_ASAN)
+    void *fake_stack;
+#endif
+};
+
+// A group's array: one for each SHARED_ARRAY that was reached.
+struct shared_array {
+    const void *key;
+    std::vector<char> memory;
+    std::vector<cell> cells;
+    shadow_range shadow;
+    region r;
+};
+
+// One dispatch as all workers see it.
+struct job {
+    const entry &kernel;
+    bool checked;
+    const emu_launch &launch;
+    std::vector<bool> restricted; // by parameter: IN and OUT
+    std::vector<uint32_t> order;  // of the groups
+    std::atomic<size_t> next{0};
+    std::atomic<bool> abandoned{false};
+    std::mutex lock;
+    emu_report *report;
+};
+
+struct worker {
+    std::vector<fiber> fibers;
+    char *stacks = nullptr;
+    fiber *current = nullptr;
+    context scheduler;
+    job *j = nullptr;
+    uint32_t group = 0;
+    uint64_t random = 1;
+    std::vector<shadow_range> ranges;
+    std::vector<region> regions;
+    std::vector<void *> pointers;
+    bindings bound;
+    std::vector<std::unique_ptr<shared_array>> arrays;
+    char scratch[64];
+#if defined(EMU_ASAN)
+    void *fake_stack = nullptr;
+    const void *stack_bottom = nullptr;
+    size_t stack_size = 0;
+#endif
+    ~worker()
+    {
+        if (stacks)
+            munmap(stacks, (size_t)MAX_THREADS * STACK_BYTES);
+    }
+};
+
+static thread_local worker *me;
+
+// ---- reports
+
+__attribute__((format(printf, 2, 3))) static void finding(long emu_report::*count,
+                                                          const char *format, ...)
+{
+    std::lock_guard<std::mutex> hold(me->j->lock);
+    emu_report *r = me->j->report;
+    if (!(r->races + r->bounds + r->uninitialised + r->divergence + r->alias)) {
+        va_list list;
+        va_start(list, format);
+        int n = snprintf(r->first, sizeof r->first, "%s: ", me->j->kernel.name);
+        vsnprintf(r->first + n, sizeof r->first - (size_t)n, format, list);
+        va_end(list);
+    }
+    r->*count += 1;
+}
+
+// ---- switching
+
+static void yield(fiber_state state, int site)
+{
+    worker *w = me;
+    fiber *f = w->current;
+    f->state = state;
+    f->site = site;
+#if defined(EMU_ASAN)
+    __sanitizer_start_switch_fiber(&f->fake_stack, w->stack_bottom, w->stack_size);
+#endif
+    switch_to(&f->c, &w->scheduler);
+#if defined(EMU_ASAN)
+    __sanitizer_finish_switch_fiber(f->fake_stack, &w->stack_bottom, &w->stack_size);
+#endif
+}
+
+static void fiber_main()
+{
+#if defined(EMU_ASAN)
+    __sanitizer_finish_switch_fiber(nullptr, &me->stack_bottom, &me->stack_size);
+#endif
+    for (;;) {
+        me->j->kernel.run(&me->bound);
+        yield(DONE, 0);
+    }
+}
+
+static void resume(worker *w, fiber *f)
+{
+    w->current = f;
+#if defined(EMU_ASAN)
+    __sanitizer_start_switch_fiber(&w->fake_stack, f->stack, STACK_BYTES);
+#endif
+    switch_to(&w->scheduler, &f->c);
+#if defined(EMU_ASAN)
+    __sanitizer_finish_switch_fiber(w->fake_stack, nullptr, nullptr);
+#endif
+}
+
+// Fresh stacks: at first, and after fibers were left standing in the middle of a kernel.
+static void make_fibers(worker *w)
+{
+    if (w->stacks)
+        munmap(w->stacks, (size_t)MAX_THREADS * STACK_BYTES);
+    w->stacks = (char *)mmap(nullptr, (size_t)MAX_THREADS * STACK_BYTES, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (w->stacks == MAP_FAILED)
+        abort();
+    w->fibers.assign(MAX_THREADS, fiber());
+    for (unsigned i = 0; i < MAX_THREADS; i++) {
+        w->fibers[i].id = i;
+        w->fibers[i].stack = w->stacks + (size_t)i * STACK_BYTES;
+        prepare(&w->fibers[i].c, w->fibers[i].stack, i, fiber_main);
+    }
+}
+
+// ---- memory
+
+static const char *const verbs[] = {"read", "write", "atomic access"};
+
+// A record of the access that the current thread makes.
+static record access_by(const worker *w, const region *r, int kind)
+{
+    const fiber *f = w->current;
+    record a;
+    a.group1 = w->group + 1;
+    a.thread = (uint16_t)f->id;
+    a.parameter = r->parameter;
+    a.atomic = kind == ATOMIC;
+    a.barriers = f->barriers;
+    a.simd_barriers = f->simd_barriers;
+    return a;
+}
+
+static void check_alias(const worker *w, const region *r, const record &other, int64_t at)
+{
+    const std::vector<bool> &restricted = w->j->restricted;
+    if (other && other.parameter != r->parameter &&
+        (restricted[other.parameter] || restricted[r->parameter]))
+        finding(&emu_report::alias, "%s[%lld] is also reached as %s, and written", r->name.c_str(),
+                (long long)at, w->regions[other.parameter].name.c_str());
+}
+
+// One byte: 1 after a finding.
+static int check_byte(worker *w, const region *r, cell *c, const record &a, int64_t at, int kind)
+{
+    const bool writes = kind != READ;
+    if (r->shared && kind == READ && !c->write) {
+        finding(&emu_report::uninitialised, "%s[byte %lld] read by thread %u, never written",
+                r->name.c_str(), (long long)at, a.thread);
+        return 1;
+    }
+    const record *other = racing(*c, a, writes);
+    if (other) {
+        finding(&emu_report::races,
+                "race on %s[byte %lld]: %s by thread %u of group %u after %s by thread %u of group "
+                "%u%s, no barrier between",
+                r->name.c_str(), (long long)at, verbs[kind], a.thread, a.group1 - 1,
+                other == &c->write ? "write" : "read", other->thread, other->group1 - 1,
+                other->spread == ONE ? "" : " and others");
+        return 1;
+    }
+    if (!r->shared) {
+        check_alias(w, r, c->write, at);
+        if (writes)
+            check_alias(w, r, c->reads, at);
+    }
+    return 0;
+}
+
+static char *access_memory(region *r, int64_t at, unsigned size, int kind)
+{
+    worker *w = me;
+    const bool inside = at >= 0 && (size_t)at <= r->bytes && size <= r->bytes - (size_t)at;
+    if (!inside || (uintptr_t)(r->base + at) % size) {
+        finding(&emu_report::bounds,
+                "%s of %u bytes at %s[byte %lld] of %zu by thread %u of group %u%s", verbs[kind],
+                size, r->name.c_str(), (long long)at, r->bytes, w->current->id, w->group,
+                inside ? ", misaligned" : "");
+        return (char *)memset(w->scratch, 0x7f, sizeof w->scratch);
+    }
+    if (r->shadow) {
+        const record a = access_by(w, r, kind);
+        cell *c = r->shadow->cells + (r->base + at - r->shadow->base);
+        int found = 0;
+        for (unsigned i = 0; i < size; i++) {
+            found = found || check_byte(w, r, c + i, a, at + i, kind);
+            note(c[i], a, kind != READ);
+        }
+    }
+    return r->base + at;
+}
+
+static void *shared_memory(const void *key, const char *name, size_t bytes)
+{
+    worker *w = me;
+    for (auto &a : w->arrays)
+        if (a->key == key)
+            return w->j->checked ? (void *)&a->r : a->memory.data();
+    w->arrays.emplace_back(new shared_array());
+    shared_array *a = w->arrays.back().get();
+    a->key = key;
+    a->memory.assign(bytes, (char)0xff); // NaN
+    a->cells.assign(w->j->checked ? bytes : 0, cell());
+    a->shadow = {a->memory.data(), bytes, a->cells.data()};
+    a->r = {std::string("group memory ") + name,
+            a->memory.data(),
+            bytes,
+            MAX_BUFFERS,
+            true,
+            &a->shadow};
+    return w->j->checked ? (void *)&a->r : a->memory.data();
+}
+
+static void forget_shared(worker *w)
+{
+    for (auto &a : w->arrays) {
+        std::fill(a->memory.begin(), a->memory.end(), (char)0xff);
+        std::fill(a->cells.begin(), a->cells.end(), cell());
+    }
+}
+
+// ---- what kernels call
+
+static const thread_info *self()
+{
+    return &me->current->info;
+}
+
+static void barrier(int site)
+{
+    fiber *f = me->current;
+    yield(AT_BARRIER, site);
+    f->barriers++;
+    f->simd_barriers = 0;
+}
+
+static void simd_barrier(int site)
+{
+    fiber *f = me->current;
+    yield(AT_SIMD_BARRIER, site);
+    f->simd_barriers++;
+}
+
+// A slot is written again two shuffles later at the earliest, when all have read it.
+static uint exchange_lanes(uint value, uint mask, int site)
+{
+    worker *w = me;
+    fiber *f = w->current;
+    const unsigned slot = f->shuffles++ & 1;
+    f->slot[slot] = value;
+    yield(AT_SHUFFLE, site);
+    const unsigned other = f->id ^ (mask & 31);
+    return other < w->j->launch.threads ? w->fibers[other].slot[slot] : 0;
+}
+
+const runtime runtime_table = {self,         access_memory,  barrier,
+                               simd_barrier, exchange_lanes, shared_memory};
+
+// ---- a group
+
+static uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static uint64_t seed_of(uint64_t seed, uint64_t group)
+{
+    uint64_t z = (seed * 0x9e3779b97f4a7c15u) ^ (group + 1) * 0xbf58476d1ce4e5b9u;
+    z ^= z >> 31;
+    return z ? z : 1;
+}
+
+template <class T> static void shuffle(std::vector<T> &list, uint64_t *random)
+{
+    for (size_t i = list.size(); i > 1; i--)
+        std::swap(list[i - 1], list[next_random(random) % i]);
+}
+
+static void begin_group(worker *w, uint32_t group)
+{
+    const emu_launch &l = w->j->launch;
+    const uint32_t gx = l.groups[0], gy = l.groups[1];
+    w->group = group;
+    w->random = seed_of(l.seed, group);
+    forget_shared(w);
+    for (unsigned i = 0; i < l.threads; i++) {
+        fiber &f = w->fibers[i];
+        f.state = READY;
+        f.barriers = f.simd_barriers = 0;
+        f.shuffles = 0;
+        f.info = {{group % gx, group / gx % gy, group / gx / gy},
+                  {l.groups[0], l.groups[1], l.groups[2]},
+                  {i, 0, 0},
+                  {l.threads, 1, 1},
+                  i & 31,
+                  i >> 5};
+    }
+}
+
+// A simdgroup of which all lanes wait: lets it go on.
+static void release_simd(worker *w, unsigned simd, std::vector<unsigned> &next)
+{
+    const unsigned first = simd * 32, last = std::min(first + 32, w->j->launch.threads);
+    bool same = true;
+    for (unsigned i = first; i < last; i++)
+        same = same && w->fibers[i].site == w->fibers[first].site &&
+               w->fibers[i].state == w->fibers[first].state;
+    if (!same)
+        finding(&emu_report::divergence,
+                "simdgroup %u of group %u: lanes at different operations, lines %d and others",
+                simd, w->group, w->fibers[first].site);
+    for (unsigned i = first; i < last; i++) {
+        w->fibers[i].state = READY;
+        next.push_back(i);
+    }
+}
+
+// No thread can go on: all wait at one barrier, or the group is stuck.  False if it is.
+static bool release_group(worker *w, std::vector<unsigned> &next)
+{
+    const unsigned n = w->j->launch.threads;
+    unsigned waiting = 0, done = 0, at = 0;
+    bool same = true;
+    for (unsigned i = 0; i < n; i++) {
+        const fiber &f = w->fibers[i];
+        done += f.state == DONE;
+        if (f.state != AT_BARRIER)
+            continue;
+        same = same && (!waiting || f.site == w->fibers[at].site);
+        at = i;
+        waiting++;
+    }
+    if (waiting != n) {
+        finding(&emu_report::divergence,
+                "group %u: %u of %u threads wait at a barrier (line %d), %u have returned, the "
+                "others wait in a simdgroup operation",
+                w->group, waiting, n, waiting ? w->fibers[at].site : 0, done);
+        return false;
+    }
+    if (!same)
+        finding(&emu_report::divergence, "group %u: threads wait at different barriers", w->group);
+    for (unsigned i = 0; i < n; i++) {
+        w->fibers[i].state = READY;
+        next.push_back(i);
+    }
+    return true;
+}
+
+static bool run_group(worker *w, uint32_t group)
+{
+    const emu_launch &l = w->j->launch;
+    std::vector<unsigned> ready(l.threads), next, arrived((l.threads + 31) / 32);
+    unsigned done = 0;
+    begin_group(w, group);
+    std::iota(ready.begin(), ready.end(), 0u);
+    while (done < l.threads) {
+        if (l.seed)
+            shuffle(ready, &w->random);
+        for (unsigned i : ready) {
+            fiber &f = w->fibers[i];
+            resume(w, &f);
+            done += f.state == DONE;
+            if (f.state != AT_SHUFFLE && f.state != AT_SIMD_BARRIER)
+                continue;
+            const unsigned simd = i / 32, size = std::min(32u, l.threads - simd * 32);
+            if (++arrived[simd] == size) {
+                arrived[simd] = 0;
+                release_simd(w, simd, next);
+            }
+        }
+        if (next.empty() && done < l.threads && !release_group(w, next))
+            return false;
+        ready.swap(next);
+        next.clear();
+    }
+    return true;
+}
+
+// ---- a dispatch
+
+// The memory that may be written, in disjoint runs.
+static std::vector<shadow_range> writable(const job &j, const std::vector<parameter> &parameters)
+{
+    std::vector<shadow_range> all, merged;
+    for (size_t i = 0; i < parameters.size(); i++) {
+        const emu_buffer &b = j.launch.buffers[i];
+        if (b.data && b.bytes && parameters[i].kind != PARAMETER_IN &&
+            parameters[i].kind != PARAMETER_ARGS)
+            all.push_back({(char *)b.data, b.bytes, nullptr});
+    }
+    std::sort(all.begin(), all.end(),
+              [](const shadow_range &a, const shadow_range &b) { return a.base < b.base; });
+    for (const shadow_range &r : all) {
+        shadow_range *last = merged.empty() ? nullptr : &merged.back();
+        if (last && r.base <= last->base + last->bytes)
+            last->bytes = std::max(last->bytes, (size_t)(r.base + r.bytes - last->base));
+        else
+            merged.push_back(r);
+    }
+    return merged;
+}
+
+static void prepare_worker(worker *w, job *j, const std::vector<parameter> &parameters)
+{
+    w->j = j;
+    w->regions.clear();
+    w->pointers.clear();
+    w->arrays.clear();
+    w->ranges = j->checked ? writable(*j, parameters) : std::vector<shadow_range>();
+    for (shadow_range &r : w->ranges)
+        r.cells = (cell *)calloc(r.bytes, sizeof(cell)); // all zero is an empty cell
+    for (size_t i = 0; i < parameters.size(); i++) {
+        const emu_buffer &b = j->launch.buffers[i];
+        region r = {parameters[i].name, (char *)b.data, b.data ? b.bytes : 0,
+                    (uint8_t)i,         false,          nullptr};
+        // a view that begins in a run and ends past it (an IN one) gets no shadow: its bytes in the
+        // run are seen from the other side
+        for (shadow_range &s : w->ranges)
+            if (r.base >= s.base && r.base + r.bytes <= s.base + s.bytes)
+                r.shadow = &s;
+        w->regions.push_back(r);
+    }
+    for (size_t i = 0; i < parameters.size(); i++)
+        w->pointers.push_back(j->checked && parameters[i].kind != PARAMETER_ARGS
+                                  ? (void *)&w->regions[i]
+                                  : j->launch.buffers[i].data);
+    w->bound.pointers = w->pointers.data();
+    if (w->fibers.empty())
+        make_fibers(w);
+}
+
+static void work(worker *w)
+{
+    me = w;
+    for (;;) {
+        const size_t i = w->j->next++;
+        if (i >= w->j->order.size() || w->j->abandoned)
+            break;
+        if (!run_group(w, w->j->order[i])) {
+            w->j->abandoned = true;
+            make_fibers(w);
+        }
+    }
+    me = nullptr;
+}
+
+// Bytes that groups of both workers touched and one wrote: each worker saw its own groups only.
+static void compare(worker *a, worker *b)
+{
+    me = a;
+    for (size_t n = 0; n < a->ranges.size(); n++)
+        for (size_t i = 0; i < a->ranges[n].bytes; i++) {
+            const cell &x = a->ranges[n].cells[i], &y = b->ranges[n].cells[i];
+            const bool atomic = x.write.atomic && y.write.atomic;
+            const record *one = x.write ? &x.write : &x.reads, *two = y.write ? &y.write : &y.reads;
+            if (!*one || !*two || (!x.write && !y.write) || atomic)
+                continue;
+            finding(&emu_report::races,
+                    "race on %s[byte %zu of the memory there]: %s by thread %u of group %u and %s "
+                    "by thread %u of group %u; groups have no barrier",
+                    a->regions[one->parameter].name.c_str(), i, one == &x.write ? "write" : "read",
+                    one->thread, one->group1 - 1, two == &y.write ? "write" : "read", two->thread,
+                    two->group1 - 1);
+        }
+    me = nullptr;
+}
+
+static std::mutex pool_lock;
+static std::vector<std::unique_ptr<worker>> pool; // workers keep their stacks between dispatches
+
+static std::unique_ptr<worker> take_worker()
+{
+    std::lock_guard<std::mutex> hold(pool_lock);
+    if (pool.empty())
+        return std::unique_ptr<worker>(new worker());
+    std::unique_ptr<worker> w = std::move(pool.back());
+    pool.pop_back();
+    return w;
+}
+
+static void return_worker(std::unique_ptr<worker> w)
+{
+    for (shadow_range &r : w->ranges)
+        free(r.cells);
+    w->ranges.clear();
+    std::lock_guard<std::mutex> hold(pool_lock);
+    pool.push_back(std::move(w));
+}
+
+void dispatch(const entry &kernel, const std::vector<parameter> &parameters, bool checked,
+              const emu_launch &launch, emu_report *report)
+{
+    job j{kernel, checked, launch, {}, {}, {0}, {false}, {}, report};
+    for (const parameter &p : parameters)
+        j.restricted.push_back(p.kind == PARAMETER_IN || p.kind == PARAMETER_OUT);
+    j.order.resize((size_t)launch.groups[0] * launch.groups[1] * launch.groups[2]);
+    std::iota(j.order.begin(), j.order.end(), 0u);
+    uint64_t random = seed_of(launch.seed, ~0u);
+    if (launch.seed)
+        shuffle(j.order, &random);
+    const bool two = launch.workers > 1 && j.order.size() > 1;
+    std::unique_ptr<worker> first = take_worker(), second;
+    prepare_worker(first.get(), &j, parameters);
+    if (two) {
+        second = take_worker();
+        prepare_worker(second.get(), &j, parameters);
+        std::thread other(work, second.get());
+        work(first.get());
+        other.join();
+        compare(first.get(), second.get());
+    } else {
+        work(first.get());
+    }
+    for (auto &a : first->arrays)
+        report->shared_bytes += a->memory.size();
+    if (second)
+        return_worker(std::move(second));
+    return_worker(std::move(first));
+}
+} // namespace emu
