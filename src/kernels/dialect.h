@@ -27,12 +27,12 @@ using namespace metal;
 #pragma METAL fp contract(off)
 typedef long int64_t;
 typedef ulong uint64_t;
-#define KERNEL(name, ...)                                                                    \
-    kernel void name(__VA_ARGS__, uint3 k_group3 [[threadgroup_position_in_grid]],           \
-                     uint3 k_groups3 [[threadgroups_per_grid]],                              \
-                     uint3 k_thread3 [[thread_position_in_threadgroup]],                     \
-                     uint3 k_threads3 [[threads_per_threadgroup]],                           \
-                     uint k_lane [[thread_index_in_simdgroup]],                              \
+#define KERNEL(name, ...)                                                          \
+    kernel void name(__VA_ARGS__, uint3 k_group3 [[threadgroup_position_in_grid]], \
+                     uint3 k_groups3 [[threadgroups_per_grid]],                    \
+                     uint3 k_thread3 [[thread_position_in_threadgroup]],           \
+                     uint3 k_threads3 [[threads_per_threadgroup]],                 \
+                     uint k_lane [[thread_index_in_simdgroup]],                    \
                      uint k_simd [[simdgroup_index_in_threadgroup]])
 #define IN(T, name, i)           const device T *name [[buffer(i)]]
 #define OUT(T, name, i)          device T *name [[buffer(i)]]
@@ -50,13 +50,13 @@ typedef ulong uint64_t;
 #define k_xor(v, m)              simd_shuffle_xor((v), (ushort)(m))
 #define k_atomic_or(p, v) \
     atomic_fetch_or_explicit((device atomic_uint *)(p), (v), memory_order_relaxed)
-#define k_bits(f)             as_type<uint>(f)
-#define k_float(u)            as_type<float>(u)
-#define k_fma(a, b, c)        fma((a), (b), (c))
-#define k_sqrt(x)             precise::sqrt(x)
-#define k_div(a, b)           ((a) / (b))
-#define k_uint4(a, b, c, d)   uint4((a), (b), (c), (d))
-#define k_uint2(a, b)         uint2((a), (b))
+#define k_bits(f)           as_type<uint>(f)
+#define k_float(u)          as_type<float>(u)
+#define k_fma(a, b, c)      fma((a), (b), (c))
+#define k_sqrt(x)           precise::sqrt(x)
+#define k_div(a, b)         ((a) / (b))
+#define k_uint4(a, b, c, d) uint4((a), (b), (c), (d))
+#define k_uint2(a, b)       uint2((a), (b))
 
 #elif defined(__CUDACC__) /* ---- CUDA */
 typedef unsigned char uchar;
@@ -113,9 +113,9 @@ typedef uint uint4 __attribute__((ext_vector_type(4)));
 #define K_DEVICE   __attribute__((address_space(1)))
 #define K_CONSTANT __attribute__((address_space(2)))
 #define K_GROUP    __attribute__((address_space(3)))
-#define KERNEL(name, ...)                                                                       \
+#define KERNEL(name, ...)                                                                      \
     void name(__VA_ARGS__, uint3 k_group3, uint3 k_groups3, uint3 k_thread3, uint3 k_threads3, \
-              uint k_lane, uint k_simd);                                                        \
+              uint k_lane, uint k_simd);                                                       \
     void name(__VA_ARGS__, uint3 k_group3, uint3 k_groups3, uint3 k_thread3, uint3 k_threads3, \
               uint k_lane, uint k_simd)
 #define IN(T, name, i)           const K_DEVICE T *name
@@ -138,8 +138,8 @@ float k_float(uint u);
 float k_fma(float a, float b, float c);
 float k_sqrt(float x);
 float k_div(float a, float b);
-#define k_uint4(a, b, c, d) ((uint4)((a), (b), (c), (d)))
-#define k_uint2(a, b)       ((uint2)((a), (b)))
+#define k_uint4(a, b, c, d)      ((uint4)((a), (b), (c), (d)))
+#define k_uint2(a, b)            ((uint2)((a), (b)))
 
 #else /* ---- the emulator */
 #include <mlxn_emulator.hpp>
