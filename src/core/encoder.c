@@ -197,11 +197,8 @@ mlxn_status mlxn_launch_kernel(mlxn_encoder *encoder, mlxn_kernel *kernel,
         memcpy(node->args, args, args_bytes);
     if (grid)
         node->grid = *grid;
-    if (kernel->source.cpu_shared) {
-        mlxn_device_info info = {.size = sizeof info};
-        MLXN_TRY(encoder->device->ops->get_info(encoder->device, &info));
-        node->shared_bytes = kernel->source.cpu_shared(node->args, info.threads);
-    }
+    if (kernel->source.cpu_shared)
+        node->shared_bytes = kernel->source.cpu_shared(node->args, encoder->device->threads);
     MLXN_TRY(mlxn_work_append(work, node, encoder->mode));
     for (int i = 0; i < n_operands; i++)
         if (node->operands[i].storage)

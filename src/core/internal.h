@@ -223,6 +223,7 @@ struct mlxn_device {
     atomic_int refs;
     const char *backend;
     const mlxn_device_ops *ops;
+    uint32_t threads; /* CPU: the team, which sizes scratch; GPU: 0 */
     pthread_mutex_t lock;       /* registry, builds, queue order */
     mlxn_kernel *builtin;       /* array, as mlxn_builtin_kernels */
     mlxn_kernel *user;          /* list */

@@ -40,7 +40,6 @@ typedef struct mlxn_cpu_fault_record {
 typedef struct mlxn_cpu_device {
     mlxn_device base;
     mlxn_cpu_team *team;
-    uint32_t threads;
     mlxn_cpu_path path;
     char name[64];
     pthread_mutex_t queue_lock, run_lock;

@@ -139,7 +139,7 @@ static mlxn_status cpu_get_info(const mlxn_device *device, mlxn_device_info *inf
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     info->name = cpu->name;
     info->path = mlxn_cpu_path_name(cpu->path);
-    info->threads = cpu->threads;
+    info->threads = cpu->base.threads;
     info->memory_bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
     return MLXN_OK;
 }
@@ -203,13 +203,13 @@ static mlxn_status cpu_open(const mlxn_device_desc *desc, mlxn_device **out)
         free(cpu);
         return status;
     }
-    cpu->threads = desc->threads ? desc->threads : mlxn_cpu_available();
+    cpu->base.threads = desc->threads ? desc->threads : mlxn_cpu_available();
     cpu->path = mlxn_cpu_best_path(mask);
     cpu->last = &cpu->first;
     pthread_mutex_init(&cpu->queue_lock, NULL);
     pthread_mutex_init(&cpu->run_lock, NULL);
     read_name(cpu->name, sizeof cpu->name);
-    status = mlxn_cpu_team_create(cpu->threads, &cpu->team);
+    status = mlxn_cpu_team_create(cpu->base.threads, &cpu->team);
     if (status != MLXN_OK) {
         cpu_close(&cpu->base);
         return status;

@@ -59,7 +59,7 @@ static void run_nodes(mlxn_cpu_device *cpu, mlxn_work *work, unsigned char *scra
                               .args = node->args,
                               .shared = scratch + node->shared_offset,
                               .thread = thread,
-                              .n_threads = cpu->threads,
+                              .n_threads = cpu->base.threads,
                               .run = &run};
         node->kernel->run(&call);
     }

@@ -6,7 +6,7 @@
 #include "ops/kernels.h"
 #include "ops/shared.h"
 
-size_t embedding_shared(const void *args, uint32_t n_threads)
+size_t mlxn_embedding_shared(const void *args, uint32_t n_threads)
 {
     const embedding_params *p = args;
     const packed_format f = packed_format_of((mlxn_dtype)p->table.dtype);

@@ -22,7 +22,7 @@ mlxn_status matmul_weight_of(const char *op, const char *name, const mlxn_buffer
     return MLXN_OK;
 }
 
-size_t matmul_shared(const void *args, uint32_t n_threads)
+size_t mlxn_matmul_shared(const void *args, uint32_t n_threads)
 {
     const matmul_plan m = plan_of(args);
     return m.shared_activations + m.thread_bytes * n_threads;
