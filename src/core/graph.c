@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/encoder.h"
+#include "core/gpu.h"
 
 struct mlxn_binding {
     struct mlxn_binding *next;
@@ -151,9 +152,9 @@ static void rebind(mlxn_node *node, int i, const mlxn_buffer *old, const mlxn_bu
     node->ptr[i] = new->storage->host ? (char *)new->storage->host + offset : NULL;
 }
 
-/* Takes the nodes out and appends them again, so that barriers fit the new ranges.  A barrier that
- * was there stays: it may have been the caller's. */
-static mlxn_status place_barriers(mlxn_work *work)
+/* Takes the nodes out and appends them again, so that plans and barriers fit the new ranges.  A
+ * barrier that was there stays: it may have been the caller's. */
+static mlxn_status place_again(const mlxn_device *device, mlxn_work *work)
 {
     mlxn_node *node = work->first;
     work->first = NULL;
@@ -164,6 +165,7 @@ static mlxn_status place_barriers(mlxn_work *work)
     while (node) {
         mlxn_node *next = node->next;
         work->barrier_pending = node->barrier_before;
+        MLXN_TRY(mlxn_gpu_plan_node(device, work, node));
         MLXN_TRY(mlxn_work_append(work, node, MLXN_BARRIERS_AUTO));
         node = next;
     }
@@ -196,5 +198,5 @@ mlxn_status mlxn_graph_bind(mlxn_graph *graph, const char *name, mlxn_buffer *bu
         graph->device->ops->graph_free(graph->device, graph);
         graph->backend = NULL;
     }
-    return place_barriers(&graph->work);
+    return place_again(graph->device, &graph->work);
 }

@@ -105,12 +105,20 @@ typedef enum mlxn_cpu_path { /* order of preference, worst first */
                              MLXN_PATH_COUNT,
 } mlxn_cpu_path;
 
+typedef struct mlxn_gpu_traits mlxn_gpu_traits;
+typedef struct mlxn_gpu_plan mlxn_gpu_plan;
+typedef struct mlxn_gpu_launch mlxn_gpu_launch;
+typedef mlxn_status (*mlxn_gpu_planner)(const mlxn_gpu_traits *gpu, const mlxn_node *node,
+                                        mlxn_gpu_plan *plan);
+
 /* What a kernel is made of, on every backend. */
 typedef struct mlxn_kernel_source {
     const char *name;
     mlxn_cpu_kernel cpu[MLXN_PATH_COUNT]; /* a missing path falls back to the portable one */
     size_t (*cpu_shared)(const void *args, uint32_t n_threads);
-    const char *cuda_text, *metal_text;
+    mlxn_gpu_planner gpu_plan;     /* NULL: not on a GPU */
+    const char *const *gpu_faults; /* what the bits of the word of faults say, NULL at the end */
+    const char *cuda_text, *metal_text; /* of a user's kernel */
 } mlxn_kernel_source;
 
 /* The library's own kernels, in the order of src/ops/kernels.def; defined by src/ops/kernels.c. */
@@ -137,7 +145,7 @@ typedef struct mlxn_bound {
     mlxn_access access;
 } mlxn_bound;
 
-/* How a GPU runs a kernel; the CPU ignores it. */
+/* How a GPU runs a user's kernel; the CPU ignores it. */
 typedef struct mlxn_grid {
     uint32_t groups[3], threads;
     size_t shared_bytes;
@@ -154,7 +162,8 @@ struct mlxn_node {
     void *args;
     size_t args_bytes;
     mlxn_grid grid;
-    size_t shared_bytes, shared_offset; /* CPU: scratch of this dispatch */
+    const mlxn_gpu_plan *plan;          /* GPU: see core/gpu.h */
+    size_t shared_bytes, shared_offset; /* scratch of this dispatch */
     _Atomic uint64_t next_item;         /* CPU: mlxn_cpu_next */
 };
 
@@ -165,7 +174,7 @@ typedef struct mlxn_work {
     uint64_t dispatches, barriers; /* replays count what they replay */
     mlxn_arena_block *blocks, *spare;
     int barrier_pending;
-    size_t shared_used, shared_max; /* CPU scratch of the current barrier group, and the largest */
+    size_t shared_used, shared_max; /* scratch of the current barrier group, and the largest */
     mlxn_hazards hazards;
 } mlxn_work;
 
@@ -223,7 +232,8 @@ struct mlxn_device {
     atomic_int refs;
     const char *backend;
     const mlxn_device_ops *ops;
-    uint32_t threads; /* CPU: the team, which sizes scratch; GPU: 0 */
+    uint32_t threads;           /* CPU: the team, which sizes scratch; GPU: 0 */
+    const mlxn_gpu_traits *gpu; /* NULL on the CPU */
     pthread_mutex_t lock;       /* registry, builds, queue order */
     mlxn_kernel *builtin;       /* array, as mlxn_builtin_kernels */
     mlxn_kernel *user;          /* list */

@@ -5,6 +5,7 @@
 #include "mutants.h"
 #include "ops/heads.h"
 #include "kernels/text.h"
+#include "ops/rope/qkv_plan.h"
 #include <pthread.h>
 #include <sys/mman.h>
 
@@ -17,15 +18,11 @@ static const rig_device *on_text(int checked)
 {
     static rig_device devices[2] = {{.path = "fast"}, {.path = "checked"}};
     rig_device *d = &devices[checked];
-    char log[4096];
-    if (d->device)
-        return d;
-    emu_library *library = emu_compile(mlxn_kernel_text_qkv_prepare, checked, log, sizeof log);
-    if (!library) {
-        test_failed(__FILE__, __LINE__, "%s", log);
-        return NULL;
-    }
-    d->device = &emu_device_open(library)->base;
+    if (d->device || !emu_text(mlxn_kernel_text_qkv_prepare, checked))
+        return d->device ? d : NULL;
+    emu_device *e = emu_device_open(checked);
+    e->watch = "_rows_";
+    d->device = &e->base;
     CHECK_STATUS(mlxn_encoder_create(d->device, &d->encoder), MLXN_OK);
     return d;
 }
@@ -50,8 +47,8 @@ static int run(variant v, const heads_case *c, const heads_data *d, heads_result
 {
     const rig_device *on = on_text(v.checked);
     emu_device *e = emulated(on);
-    e->schedule = v.schedule;
-    e->threads = v.threads;
+    e->traits.schedule = (int)v.schedule;
+    e->traits.threads_wanted = v.threads;
     e->seed = v.seed;
     e->workers = v.workers;
     e->groups = v.groups;
@@ -81,7 +78,7 @@ static void check_case(const heads_case *c, uint64_t *seed, rig_worst *worst)
         {0, QKV_SCHEDULE_AUTO, 0, 6, 1, 0},
     };
     int n_cpu;
-    const rig_device *cpu = rig_devices(&n_cpu);
+    const rig_device *cpu = rig_cpu_devices(&n_cpu);
     heads_data d = heads_make(c, seed);
     heads_result first = heads_result_make(c, &d), r = heads_result_make(c, &d);
     if (run(variants[0], c, &d, &first, MLXN_OK) && c->rounding == MLXN_ROUND_EXACT)
@@ -114,8 +111,8 @@ TEST(kernel_text_matrix)
     }
     const emu_device *e = emulated(on_text(0));
     test_note("%d cases, %ld fast runs, %ld by rows; f32 worst %.2f ulp of the pair, %s", cases,
-              e->dispatches, e->rows_dispatches, worst.ulp, worst.where);
-    CHECK(e->rows_dispatches > e->dispatches / 8);
+              e->launches, e->watched, worst.ulp, worst.where);
+    CHECK(e->watched > e->launches / 8);
     CHECK(emulated(on_text(1))->findings == 0);
 }
 
@@ -208,8 +205,8 @@ TEST(kernel_text_matches_chain)
         mlxn_buffer *chain = rig_buffer(on->device, dtype, 3, shape, NULL);
         mlxn_buffer *weight = rig_vector(on->device, dtype, dim, w);
         mlxn_buffer *freqs = rig_buffer(on->device, MLXN_F32, 2, freqs_shape, NULL);
-        emulated(on)->schedule = i % 2 ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
-        emulated(on)->threads = 64;
+        emulated(on)->traits.schedule = i % 2 ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
+        emulated(on)->traits.threads_wanted = 64;
         CHECK_STATUS(
             mlxn_rope_freqs(on->device, MLXN_DESC(mlxn_rope_freqs_args, .output = freqs,
                                                   .exponent_dim = dim, .theta = 1e4, .scale = 1)),
@@ -379,14 +376,18 @@ static void run_far(const emu_library *library, qkv_schedule schedule, float *y)
     uint64_t addresses[QKV_OPERANDS] = {(uintptr_t)x, (uintptr_t)y};
     buffers[QKV_OPERANDS] = (emu_buffer){&fault, sizeof fault};
     buffers[QKV_OPERANDS + 1] = (emu_buffer){&p, sizeof p};
-    qkv_plan plan = mlxn_qkv_plan(&p, addresses, schedule, 32);
+    const mlxn_gpu_traits gpu = {.schedule = (int)schedule, .threads_wanted = 32};
+    mlxn_gpu_plan plan = {0};
+    mlxn_gpu_launch *planned = NULL;
+    qkv_schedule chosen = QKV_SCHEDULE_AUTO;
+    CHECK_STATUS(mlxn_qkv_plan(&gpu, &p, addresses, &plan, &planned, &chosen), MLXN_OK);
     emu_report report;
-    const emu_launch launch = {.kernel = plan.entry,
+    const emu_launch launch = {.kernel = planned->entry,
                                .buffers = buffers,
                                .n_buffers = QKV_OPERANDS + 2,
-                               .groups = {plan.grid.groups[0], plan.grid.groups[1], 1},
+                               .groups = {planned->groups[0], planned->groups[1], 1},
                                .threads = 32};
-    CHECK(plan.schedule == schedule);
+    CHECK(chosen == schedule);
     CHECK(emu_dispatch(library, &launch, &report) == 0);
     munmap(x, bytes);
 }
@@ -405,7 +406,7 @@ TEST(kernel_text_far_offsets)
     REQUIRE(truncating);
     for (int k = 0; k < 2; k++) {
         qkv_schedule schedule = k ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
-        run_far(emulated(on_text(0))->library, schedule, y);
+        run_far(emu_text(mlxn_kernel_text_qkv_prepare, 0), schedule, y);
         run_far(truncating, schedule, twin);
         for (int t = 0; t < 2; t++) {
             double sum = 0;
@@ -473,8 +474,8 @@ static int caught(emu_device *e, const rig_device *on, int i, int slot_past)
         d.slots[4] = c.slots;
     run((variant){0, QKV_SCHEDULE_LANES, 32, 0, 1, 2}, &c, &d, &want, status);
     for (int k = 0; k < 2 && !found; k++) {
-        e->schedule = k ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
-        e->threads = 64;
+        e->traits.schedule = k ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
+        e->traits.threads_wanted = 64;
         e->groups = 2;
         e->seed = 7;
         e->findings = 0;
@@ -499,13 +500,15 @@ TEST(kernel_text_mutants_are_caught)
     for (int m = -1; m < MUTANTS; m++) { /* -1: the text as it is, which must not be caught */
         rig_device on = {.path = "mutant"};
         int found = 0;
-        const emu_library *library = m < 0 ? emulated(on_text(1))->library : mutated[m];
+        const emu_library *library = m < 0 ? emu_text(mlxn_kernel_text_qkv_prepare, 1) : mutated[m];
         if (!library) {
             test_failed(__FILE__, __LINE__, "mutant \"%s\" does not apply or compile",
                         mutants[m].name);
             continue;
         }
-        emu_device *e = emu_device_open(library);
+        emu_device *e = emu_device_open(1);
+        e->text = mlxn_kernel_text_qkv_prepare;
+        e->library = library;
         e->quiet = 1;
         on.device = &e->base;
         REQUIRE_OK(mlxn_encoder_create(on.device, &on.encoder));

@@ -19,7 +19,14 @@ static void add_device(rig_device *devices, int *count, uint32_t mask, const cha
     devices[(*count)++] = d;
 }
 
+const rig_device *(*rig_source)(int *count) = rig_cpu_devices;
+
 const rig_device *rig_devices(int *count)
+{
+    return rig_source(count);
+}
+
+const rig_device *rig_cpu_devices(int *count)
 {
     static const struct {
         const char *path;
