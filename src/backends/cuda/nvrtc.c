@@ -88,9 +88,9 @@ mlxn_status mlxn_nvrtc_target(const mlxn_nvrtc *n, int architecture, char target
     return MLXN_OK;
 }
 
-void mlxn_nvrtc_options(const char *target, char storage[40], const char **options)
+void mlxn_nvrtc_options(const char *target, char storage[MLXN_NVRTC_STORAGE], const char **options)
 {
-    snprintf(storage, 40, "--gpu-architecture=%s", target);
+    snprintf(storage, MLXN_NVRTC_STORAGE, "--gpu-architecture=%s", target);
     options[0] = storage;
     options[1] = "--fmad=false"; /* the text says fma where it means it */
     options[2] = "--std=c++17";
@@ -129,7 +129,7 @@ static unsigned get_code(const mlxn_nvrtc *n, struct nvrtc_program *program, int
 mlxn_status mlxn_nvrtc_compile(const mlxn_nvrtc *n, const char *name, const char *text,
                                const char *target, mlxn_cuda_code *out)
 {
-    char storage[40];
+    char storage[MLXN_NVRTC_STORAGE];
     const char *options[MLXN_NVRTC_OPTIONS];
     struct nvrtc_program *program = NULL;
     mlxn_status status = MLXN_OK;

@@ -37,7 +37,7 @@ typedef struct mlxn_cuda_code {
     size_t bytes;
 } mlxn_cuda_code;
 
-enum { MLXN_NVRTC_OPTIONS = 3, MLXN_NVRTC_TARGET = 16 };
+enum { MLXN_NVRTC_OPTIONS = 3, MLXN_NVRTC_TARGET = 24, MLXN_NVRTC_STORAGE = 48 };
 
 /* MLXN_ERR_UNSUPPORTED where no library is found. */
 mlxn_status mlxn_nvrtc_open(mlxn_nvrtc *nvrtc);
@@ -48,7 +48,7 @@ mlxn_status mlxn_nvrtc_target(const mlxn_nvrtc *nvrtc, int architecture,
                               char target[MLXN_NVRTC_TARGET]);
 /* The options of a compilation for `target`, in an array of MLXN_NVRTC_OPTIONS; storage holds the
  * first of them. */
-void mlxn_nvrtc_options(const char *target, char storage[40], const char **options);
+void mlxn_nvrtc_options(const char *target, char storage[MLXN_NVRTC_STORAGE], const char **options);
 /* MLXN_ERR_COMPILE with the first lines of the compiler's log. */
 mlxn_status mlxn_nvrtc_compile(const mlxn_nvrtc *nvrtc, const char *name, const char *text,
                                const char *target, mlxn_cuda_code *out);
