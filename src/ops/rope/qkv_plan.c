@@ -4,7 +4,7 @@
  * registers reaches 0.91 to 0.94 of copy speed on many tokens, a simdgroup a head 0.55 to 0.68; on
  * few tokens the latter is as fast or faster, and it takes every shape. */
 #include "kernels/text.h"
-#include "ops/norm/norm.h"
+#include "ops/norm/norm_params.h"
 #include "ops/plans.h"
 #include "ops/rope/qkv_plan.h"
 
