@@ -11,6 +11,9 @@
  *   k_group3 k_groups3 k_thread3 k_threads3 k_lane k_simd   exist in the kernel body only;
  *     a helper takes them as arguments
  *   k_barrier() k_simd_barrier()       also order device memory within the group, the simdgroup
+ *   k_wait()                           the kernel may start before the dispatches that it depends on
+ *     have ended: what they may have written is read, and anything is written, only after it; what
+ *     no dispatch writes (weights) may be read before.  Every thread calls it once
  *   k_xor(v, m)                        the value of lane (lane xor m); no memory order
  *   k_atomic_or(p, v)                  on GLOBAL(uint)
  *   k_fma k_sqrt k_div                 each rounded once; other maths is in math.h
@@ -47,6 +50,7 @@ typedef ulong uint64_t;
 #define K_ALL_MEMORY             (mem_flags::mem_device | mem_flags::mem_threadgroup)
 #define k_barrier()              threadgroup_barrier(K_ALL_MEMORY)
 #define k_simd_barrier()         simdgroup_barrier(K_ALL_MEMORY)
+#define k_wait()
 #define k_xor(v, m)              simd_shuffle_xor((v), (ushort)(m))
 #define k_atomic_or(p, v) \
     atomic_fetch_or_explicit((device atomic_uint *)(p), (v), memory_order_relaxed)
@@ -89,6 +93,12 @@ typedef unsigned long long uint64_t;
 #define k_simd                   (threadIdx.x >> 5)
 #define k_barrier()              __syncthreads()
 #define k_simd_barrier()         __syncwarp()
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 /* programmatic dependent launch */
+#define k_wait() \
+    asm volatile("griddepcontrol.launch_dependents; griddepcontrol.wait;" ::: "memory")
+#else
+#define k_wait()
+#endif
 #define k_xor(v, m)              __shfl_xor_sync(0xffffffffu, (v), (m))
 #define k_atomic_or(p, v)        atomicOr((p), (v))
 #define k_bits(f)                __float_as_uint(f)
@@ -130,6 +140,7 @@ typedef uint uint4 __attribute__((ext_vector_type(4)));
 #define FN                       static inline
 void k_barrier();
 void k_simd_barrier();
+void k_wait();
 float k_xor(float v, uint m);
 uint k_xor(uint v, uint m);
 uint k_atomic_or(GLOBAL(uint) p, uint v);
