@@ -11,8 +11,8 @@
  *   k_group3 k_groups3 k_thread3 k_threads3 k_lane k_simd   exist in the kernel body only;
  *     a helper takes them as arguments
  *   k_barrier() k_simd_barrier()       also order device memory within the group, the simdgroup
- *   k_wait()                           the kernel may start before the dispatches that it depends on
- *     have ended: what they may have written is read, and anything is written, only after it; what
+ *   k_wait()                           the kernel may start before the dispatches that it depends
+ * on have ended: what they may have written is read, and anything is written, only after it; what
  *     no dispatch writes (weights) may be read before.  Every thread calls it once
  *   k_xor(v, m)                        the value of lane (lane xor m); no memory order
  *   k_atomic_or(p, v)                  on GLOBAL(uint)
@@ -51,7 +51,7 @@ typedef ulong uint64_t;
 #define k_barrier()              threadgroup_barrier(K_ALL_MEMORY)
 #define k_simd_barrier()         simdgroup_barrier(K_ALL_MEMORY)
 #define k_wait()
-#define k_xor(v, m)              simd_shuffle_xor((v), (ushort)(m))
+#define k_xor(v, m) simd_shuffle_xor((v), (ushort)(m))
 #define k_atomic_or(p, v) \
     atomic_fetch_or_explicit((device atomic_uint *)(p), (v), memory_order_relaxed)
 #define k_bits(f)           as_type<uint>(f)
@@ -94,20 +94,19 @@ typedef unsigned long long uint64_t;
 #define k_barrier()              __syncthreads()
 #define k_simd_barrier()         __syncwarp()
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 /* programmatic dependent launch */
-#define k_wait() \
-    asm volatile("griddepcontrol.launch_dependents; griddepcontrol.wait;" ::: "memory")
+#define k_wait() asm volatile("griddepcontrol.launch_dependents; griddepcontrol.wait;" ::: "memory")
 #else
 #define k_wait()
 #endif
-#define k_xor(v, m)              __shfl_xor_sync(0xffffffffu, (v), (m))
-#define k_atomic_or(p, v)        atomicOr((p), (v))
-#define k_bits(f)                __float_as_uint(f)
-#define k_float(u)               __uint_as_float(u)
-#define k_fma(a, b, c)           __fmaf_rn((a), (b), (c))
-#define k_sqrt(x)                __fsqrt_rn(x)
-#define k_div(a, b)              __fdiv_rn((a), (b))
-#define k_uint4(a, b, c, d)      make_uint4((a), (b), (c), (d))
-#define k_uint2(a, b)            make_uint2((a), (b))
+#define k_xor(v, m)         __shfl_xor_sync(0xffffffffu, (v), (m))
+#define k_atomic_or(p, v)   atomicOr((p), (v))
+#define k_bits(f)           __float_as_uint(f)
+#define k_float(u)          __uint_as_float(u)
+#define k_fma(a, b, c)      __fmaf_rn((a), (b), (c))
+#define k_sqrt(x)           __fsqrt_rn(x)
+#define k_div(a, b)         __fdiv_rn((a), (b))
+#define k_uint4(a, b, c, d) make_uint4((a), (b), (c), (d))
+#define k_uint2(a, b)       make_uint2((a), (b))
 
 #elif defined(K_LINT) /* ---- clang, address spaces, no C library */
 typedef unsigned char uchar;
