@@ -15,7 +15,8 @@
  * on have ended: what they may have written is read, and anything is written, only after it; what
  *     no dispatch writes (weights) may be read before.  Every thread calls it once
  *   k_xor(v, m)                        the value of lane (lane xor m); no memory order
- *   k_atomic_or(p, v)                  on GLOBAL(uint)
+ *   k_atomic_or(p, v) k_atomic_add(p, v)   on GLOBAL(uint) and SHARED(uint), no memory order; give
+ *     the value before
  *   k_fma k_sqrt k_div                 each rounded once; other maths is in math.h
  *
  * The host compiles with contraction of a * b + c off (--fmad=false, -ffp-contract=off; here for
@@ -52,8 +53,15 @@ typedef ulong uint64_t;
 #define k_simd_barrier()         simdgroup_barrier(K_ALL_MEMORY)
 #define k_wait()
 #define k_xor(v, m) simd_shuffle_xor((v), (ushort)(m))
-#define k_atomic_or(p, v) \
-    atomic_fetch_or_explicit((device atomic_uint *)(p), (v), memory_order_relaxed)
+#define K_ATOMIC(name, operation, space)                                                       \
+    static inline uint name(space uint *p, uint v)                                             \
+    {                                                                                          \
+        return atomic_##operation##_explicit((space atomic_uint *)p, v, memory_order_relaxed); \
+    }
+K_ATOMIC(k_atomic_or, fetch_or, device)
+K_ATOMIC(k_atomic_or, fetch_or, threadgroup)
+K_ATOMIC(k_atomic_add, fetch_add, device)
+K_ATOMIC(k_atomic_add, fetch_add, threadgroup)
 #define k_bits(f)           as_type<uint>(f)
 #define k_float(u)          as_type<float>(u)
 #define k_fma(a, b, c)      fma((a), (b), (c))
@@ -143,6 +151,9 @@ void k_wait();
 float k_xor(float v, uint m);
 uint k_xor(uint v, uint m);
 uint k_atomic_or(GLOBAL(uint) p, uint v);
+uint k_atomic_or(SHARED(uint) p, uint v);
+uint k_atomic_add(GLOBAL(uint) p, uint v);
+uint k_atomic_add(SHARED(uint) p, uint v);
 uint k_bits(float f);
 float k_float(uint u);
 float k_fma(float a, float b, float c);
