@@ -6,6 +6,7 @@
 
 static test_case *cases;
 static int failures_in_case, full_tier, verbose;
+void (*test_on_failure)(void);
 
 void test_register(test_case *c)
 {
@@ -19,7 +20,9 @@ void test_register(test_case *c)
 void test_failed(const char *file, int line, const char *format, ...)
 {
     va_list args;
-    if (failures_in_case++ < 20) {
+    if (test_on_failure) {
+        test_on_failure();
+    } else if (failures_in_case++ < 20) {
         printf("  %s:%d: ", file, line);
         va_start(args, format);
         vprintf(format, args);
@@ -161,6 +164,17 @@ static int selected(const char *name, const char *without, int n, char **filters
         if (strstr(name, filters[i]))
             return 1;
     return n == 0;
+}
+
+int test_run(const char *filter)
+{
+    int n = 0;
+    for (test_case *c = cases; c; c = c->next)
+        if (strstr(c->name, filter)) {
+            c->run();
+            n++;
+        }
+    return n;
 }
 
 int main(int argc, char **argv)

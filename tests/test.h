@@ -20,7 +20,9 @@ typedef struct test_case {
 
 void test_register(test_case *c);
 void test_failed(const char *file, int line, const char *format, ...) MLXN_PRINTF(3, 4);
-int test_full(void);                                       /* whether this is the long tier */
+extern void (*test_on_failure)(void); /* called in place of printing */
+int test_run(const char *filter);     /* runs the cases whose name contains it; how many */
+int test_full(void);                  /* whether this is the long tier */
 void test_note(const char *format, ...) MLXN_PRINTF(1, 2); /* printed with -v */
 
 #define TEST(id)                                                      \

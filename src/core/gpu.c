@@ -35,6 +35,11 @@ void mlxn_gpu_bind_operands(mlxn_gpu_launch *launch, int n)
         mlxn_gpu_bind(launch, i, 0);
 }
 
+uint32_t mlxn_gpu_groups(int64_t n)
+{
+    return n < 1 ? 1 : n > 65535 ? 65535 : (uint32_t)n;
+}
+
 size_t mlxn_gpu_scratch(mlxn_gpu_plan *plan, size_t bytes)
 {
     const size_t at = plan->scratch_bytes, mask = MLXN_GPU_SCRATCH_ALIGN - 1;

@@ -53,6 +53,7 @@ typedef struct mlxn_gpu_launch {
     uint32_t groups[3], threads;
     uint32_t shared_bytes; /* dynamic group memory of a user's kernel */
     int after;             /* ordered behind the earlier launches of its plan */
+    int early; /* may start before what it is ordered behind has ended: it calls k_wait() */
     int n_parameters;
     int16_t operand[MLXN_GPU_PARAMETERS];
     size_t offset[MLXN_GPU_PARAMETERS]; /* bytes into the operand's view, into the scratch */
@@ -76,6 +77,9 @@ mlxn_status mlxn_gpu_add(mlxn_gpu_plan *plan, const char *text, const char *entr
 void mlxn_gpu_bind(mlxn_gpu_launch *launch, int operand, size_t offset);
 /* The next n parameters: operands 0 .. n - 1. */
 void mlxn_gpu_bind_operands(mlxn_gpu_launch *launch, int n);
+/* n as an extent of a grid: at least 1, and no more than every device takes along x, y and z, for
+ * kernels that go in strides of the grid. */
+uint32_t mlxn_gpu_groups(int64_t n);
 /* Takes `bytes` more of scratch, aligned; the offset to bind. */
 size_t mlxn_gpu_scratch(mlxn_gpu_plan *plan, size_t bytes);
 

@@ -214,7 +214,7 @@ typedef struct mlxn_device_ops {
     /* fills host, address and backend of a storage of storage->bytes bytes */
     mlxn_status (*alloc)(mlxn_device *device, mlxn_storage *storage, int zero);
     void (*free)(mlxn_device *device, mlxn_storage *storage);
-    /* makes storage of host memory; MLXN_ERR_UNSUPPORTED: the core allocates and copies instead */
+    /* makes storage of host memory; NULL or MLXN_ERR_UNSUPPORTED: the core copies instead */
     mlxn_status (*wrap)(mlxn_device *device, mlxn_storage *storage, void *memory);
     /* as mlxn_storage_drop; NULL where there is nothing to do */
     void (*drop)(mlxn_device *device, mlxn_storage *storage, size_t offset, size_t bytes);

@@ -9,6 +9,9 @@
                                    mlxn_gpu_plan *plan)
 
 MLXN_PLANNER(rms_norm);
+MLXN_PLANNER(norm_row);
+MLXN_PLANNER(elementwise);
+MLXN_PLANNER(softmax);
 MLXN_PLANNER(qkv_prepare);
 extern const char *const mlxn_qkv_prepare_faults[];
 

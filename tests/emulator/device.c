@@ -1,4 +1,5 @@
-/* device.c - see device.h.  Commits run at once, in the thread that commits. */
+/* device.c - see device.h.  Commits run at once, in the thread that commits.  The host has no
+ * addresses in the device's memory (storage->host is NULL), as on a GPU of its own memory. */
 #include "device.h"
 #include "test.h"
 #include "ops/kernels.h"
@@ -43,19 +44,19 @@ static mlxn_status emu_alloc(mlxn_device *device, mlxn_storage *storage, int zer
 {
     (void)device;
     size_t bytes = (storage->bytes + 255) / 256 * 256;
-    storage->host = aligned_alloc(256, bytes ? bytes : 256);
-    if (!storage->host)
+    storage->backend = aligned_alloc(256, bytes ? bytes : 256);
+    if (!storage->backend)
         return mlxn_fail(MLXN_ERR_MEMORY, "no memory");
     if (zero)
-        memset(storage->host, 0, bytes);
-    storage->address = (uintptr_t)storage->host;
+        memset(storage->backend, 0, bytes);
+    storage->address = (uintptr_t)storage->backend;
     return MLXN_OK;
 }
 
 static void emu_free(mlxn_device *device, mlxn_storage *storage)
 {
     (void)device;
-    free(storage->host);
+    free(storage->backend);
 }
 
 static mlxn_status emu_write(mlxn_device *device, mlxn_storage *storage, size_t offset,
@@ -63,7 +64,7 @@ static mlxn_status emu_write(mlxn_device *device, mlxn_storage *storage, size_t 
 {
     (void)device;
     if (bytes)
-        memcpy((char *)storage->host + offset, src, bytes);
+        memcpy((char *)storage->backend + offset, src, bytes);
     return MLXN_OK;
 }
 
@@ -72,7 +73,7 @@ static mlxn_status emu_read(mlxn_device *device, mlxn_storage *storage, size_t o
 {
     (void)device;
     if (bytes)
-        memcpy(dst, (const char *)storage->host + offset, bytes);
+        memcpy(dst, (const char *)storage->backend + offset, bytes);
     return MLXN_OK;
 }
 
@@ -113,7 +114,7 @@ static emu_buffer view_of(const mlxn_bound *b, size_t offset)
     emu_buffer y = {NULL, 0};
     if (!b->storage)
         return y;
-    y.data = (char *)b->storage->host + b->offset + offset;
+    y.data = (char *)b->storage->backend + b->offset + offset;
     y.bytes = b->range.rows ? (size_t)(b->range.pitch * (b->range.rows - 1) + b->range.row_bytes)
                             : (size_t)b->range.row_bytes;
     y.bytes = y.bytes > offset ? y.bytes - offset : 0;

@@ -118,10 +118,9 @@ template <class T> pointer<T> at(void *p, pointer<T> *)
 {
     return pointer<T>((region *)p, 0);
 }
-inline uint atomic_or(pointer<uint> p, uint v)
+inline uint *atomic(pointer<uint> p)
 {
-    return __atomic_fetch_or((uint *)host->access(p.r, p.at, sizeof v, ATOMIC), v,
-                             __ATOMIC_RELAXED);
+    return (uint *)host->access(p.r, p.at, sizeof(uint), ATOMIC);
 }
 #else
 template <class T> using pointer = T *;
@@ -129,11 +128,19 @@ template <class T> T *at(void *p, T **)
 {
     return (T *)p;
 }
-inline uint atomic_or(uint *p, uint v)
+inline uint *atomic(uint *p)
 {
-    return __atomic_fetch_or(p, v, __ATOMIC_RELAXED);
+    return p;
 }
 #endif
+inline uint atomic_or(pointer<uint> p, uint v)
+{
+    return __atomic_fetch_or(atomic(p), v, __ATOMIC_RELAXED);
+}
+inline uint atomic_add(pointer<uint> p, uint v)
+{
+    return __atomic_fetch_add(atomic(p), v, __ATOMIC_RELAXED);
+}
 template <class T> const T &at(void *p, const T *)
 {
     return *(const T *)p;
@@ -249,8 +256,10 @@ mlxn_emulator_load(const emu::runtime *runtime, int *checked)
 #define k_simd              (emu::host->self()->simd)
 #define k_barrier()         emu::host->barrier(__LINE__)
 #define k_simd_barrier()    emu::host->simd_barrier(__LINE__)
+#define k_wait()
 #define k_xor(v, m)         emu::exchange((v), (m), __LINE__)
 #define k_atomic_or(p, v)   emu::atomic_or((p), (v))
+#define k_atomic_add(p, v)  emu::atomic_add((p), (v))
 #define k_bits(f)           emu::bits(f)
 #define k_float(u)          emu::from_bits(u)
 #define k_fma(a, b, c)      __builtin_fmaf((a), (b), (c))

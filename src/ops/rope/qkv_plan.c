@@ -4,7 +4,7 @@
  * registers reaches 0.91 to 0.94 of copy speed on many tokens, a simdgroup a head 0.55 to 0.68; on
  * few tokens the latter is as fast or faster, and it takes every shape. */
 #include "kernels/text.h"
-#include "ops/norm/norm.h"
+#include "ops/norm/norm_params.h"
 #include "ops/plans.h"
 #include "ops/rope/qkv_plan.h"
 
@@ -80,6 +80,7 @@ mlxn_status mlxn_qkv_plan(const mlxn_gpu_traits *gpu, const qkv_params *p,
                           &launch));
     /* rows: a half simdgroup works on about four heads of its token */
     const int rows = schedule == QKV_SCHEDULE_ROWS;
+    launch->early = 1;
     launch->threads = gpu->threads_wanted ? gpu->threads_wanted : rows ? 64 : 32;
     const int64_t a_group = rows ? (int64_t)launch->threads / 16 * 4 : launch->threads / 32;
     const int64_t y = (all_heads(p) + a_group - 1) / a_group;
