@@ -8,6 +8,8 @@
 #include <unistd.h>
 #include "core/internal.h"
 
+enum { COPY_PIECE = 8 << 20 }; /* of a mapped file, where it is copied: whole pages */
+
 /* ---- shapes ---- */
 
 mlxn_status mlxn_shape_bytes(const char *who, mlxn_dtype dtype, int rank, const int64_t *shape,
@@ -130,11 +132,54 @@ mlxn_status mlxn_buffer_create_packed(const mlxn_buffer *like, size_t bytes, mlx
     return MLXN_OK;
 }
 
+/* Host memory as storage of the device; MLXN_ERR_UNSUPPORTED where it cannot use it in place. */
+static mlxn_status wrap_memory(mlxn_device *device, void *memory, size_t bytes, mlxn_storage **out)
+{
+    mlxn_storage *storage = calloc(1, sizeof *storage);
+    if (!storage)
+        return mlxn_fail(MLXN_ERR_MEMORY, "buffer_wrap: no memory for its description");
+    storage->bytes = bytes;
+    storage->flags = MLXN_STORAGE_WRAPPED;
+    mlxn_status status =
+        device->ops->wrap ? device->ops->wrap(device, storage, memory) : MLXN_ERR_UNSUPPORTED;
+    if (status != MLXN_OK) {
+        free(storage);
+        return status;
+    }
+    atomic_init(&storage->refs, 1);
+    storage->device = mlxn_device_retain(device);
+    *out = storage;
+    return MLXN_OK;
+}
+
+/* A dense buffer with a copy of memory; with `drop` the pages of a private mapping of a file, which
+ * the memory then is, are given back on the way. */
+static mlxn_status copy_memory(const char *who, mlxn_device *device, char *memory, mlxn_dtype dtype,
+                               int rank, const int64_t *shape, int drop, mlxn_buffer **out)
+{
+    MLXN_TRY(create(who, device, dtype, rank, shape, 0, out));
+    const size_t total = (*out)->bytes, piece = drop ? COPY_PIECE : total;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), lead = (uintptr_t)memory % page;
+    mlxn_status status = MLXN_OK;
+    for (size_t at = 0; at < total && status == MLXN_OK; at += piece) {
+        const size_t n = total - at < piece ? total - at : piece;
+        status = mlxn_buffer_write(*out, at, memory + at, n);
+        if (drop) /* a piece is whole pages, so each call starts at one */
+            madvise(memory + at - lead, n + lead, MADV_DONTNEED);
+    }
+    if (status != MLXN_OK) {
+        mlxn_buffer_release(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
 mlxn_status mlxn_buffer_wrap(mlxn_device *device, void *memory, size_t bytes, mlxn_dtype dtype,
                              int rank, const int64_t *shape, void (*release)(void *context),
                              void *context, mlxn_buffer **out)
 {
     size_t needed;
+    mlxn_storage *storage = NULL;
     if (!out)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "buffer_wrap: out is NULL");
     *out = NULL;
@@ -145,29 +190,15 @@ mlxn_status mlxn_buffer_wrap(mlxn_device *device, void *memory, size_t bytes, ml
     if (bytes < needed)
         return mlxn_fail(MLXN_ERR_BOUNDS, "buffer_wrap: memory has %zu bytes, the shape needs %zu",
                          bytes, needed);
-    mlxn_storage *storage = calloc(1, sizeof *storage);
-    if (!storage)
-        return mlxn_fail(MLXN_ERR_MEMORY, "buffer_wrap: no memory for its description");
-    storage->bytes = bytes;
-    storage->flags = MLXN_STORAGE_WRAPPED;
-    mlxn_status status = device->ops->wrap(device, storage, memory);
+    mlxn_status status = wrap_memory(device, memory, bytes, &storage);
     if (status == MLXN_OK) {
-        atomic_init(&storage->refs, 1);
-        storage->device = mlxn_device_retain(device);
         storage->release = release;
         storage->context = context;
         return mlxn_buffer_make(storage, dtype, rank, shape, NULL, 0, out);
     }
-    free(storage);
     if (status != MLXN_ERR_UNSUPPORTED)
         return status;
-    MLXN_TRY(create("buffer_wrap", device, dtype, rank, shape, 0, out));
-    status = mlxn_buffer_write(*out, 0, memory, needed);
-    if (status != MLXN_OK) {
-        mlxn_buffer_release(*out);
-        *out = NULL;
-        return status;
-    }
+    MLXN_TRY(copy_memory("buffer_wrap", device, memory, dtype, rank, shape, 0, out));
     if (release)
         release(context);
     return MLXN_OK;
@@ -236,12 +267,18 @@ mlxn_status mlxn_buffer_map_file(mlxn_device *device, const char *path, uint64_t
                          device ? "path" : "device");
     MLXN_TRY(mlxn_shape_bytes("buffer_map_file", dtype, rank, shape, &bytes));
     MLXN_TRY(map_file(path, offset, bytes, &map, &lead));
-    mlxn_status status = mlxn_buffer_wrap(device, (char *)map->address + lead, bytes, dtype, rank,
-                                          shape, unmap_file, map, out);
-    if (status != MLXN_OK)
-        unmap_file(map);
-    else if ((*out)->storage->flags & MLXN_STORAGE_WRAPPED)
-        (*out)->storage->flags |= MLXN_STORAGE_FILE;
+    char *memory = (char *)map->address + lead;
+    mlxn_storage *storage = NULL;
+    mlxn_status status = wrap_memory(device, memory, bytes, &storage);
+    if (status == MLXN_OK) {
+        storage->flags |= MLXN_STORAGE_FILE;
+        storage->release = unmap_file;
+        storage->context = map;
+        return mlxn_buffer_make(storage, dtype, rank, shape, NULL, 0, out);
+    }
+    if (status == MLXN_ERR_UNSUPPORTED)
+        status = copy_memory("buffer_map_file", device, memory, dtype, rank, shape, 1, out);
+    unmap_file(map);
     return status;
 }
 
@@ -390,7 +427,7 @@ static mlxn_status host_access(const char *who, mlxn_buffer *buffer, size_t byte
         return mlxn_fail(MLXN_ERR_BOUNDS, "%s: %zu bytes at %zu, the buffer has %zu", who, bytes,
                          byte_offset, buffer->bytes);
     mlxn_device *device = buffer->storage->device;
-    device->ops->wait(device, atomic_load(&buffer->storage->last_commit), &waited);
+    device->ops->wait(device, mlxn_storage_last_use(buffer->storage), &waited);
     return MLXN_OK;
 }
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/encoder.h"
+#include "core/gpu.h"
 
 typedef enum encoder_state {
     RECORDING,
@@ -197,7 +198,9 @@ mlxn_status mlxn_launch_kernel(mlxn_encoder *encoder, mlxn_kernel *kernel,
         memcpy(node->args, args, args_bytes);
     if (grid)
         node->grid = *grid;
-    if (kernel->source.cpu_shared)
+    if (encoder->device->gpu)
+        MLXN_TRY(mlxn_gpu_plan_node(encoder->device, work, node));
+    else if (kernel->source.cpu_shared)
         node->shared_bytes = kernel->source.cpu_shared(node->args, encoder->device->threads);
     MLXN_TRY(mlxn_work_append(work, node, encoder->mode));
     for (int i = 0; i < n_operands; i++)

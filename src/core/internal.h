@@ -28,7 +28,8 @@ typedef struct mlxn_storage {
     void *backend;                  /* the backend's own */
     void (*release)(void *context); /* wrapped memory: called instead of the backend's free */
     void *context;
-    _Atomic uint64_t last_commit; /* serial of the last commit that uses this storage */
+    _Atomic uint64_t last_commit; /* serial of the last commit that uses it outside of graphs */
+    atomic_int in_graphs;         /* operands of live graphs that it is */
 } mlxn_storage;
 
 typedef enum mlxn_layout {
@@ -56,6 +57,9 @@ mlxn_status mlxn_buffer_make(mlxn_storage *storage, mlxn_dtype dtype, int rank,
 mlxn_status mlxn_storage_alloc(mlxn_device *device, size_t bytes, int zero, mlxn_storage **out);
 void mlxn_storage_retain(mlxn_storage *storage);
 void mlxn_storage_release(mlxn_storage *storage);
+/* The newest commit that may use the storage; of graphs only the newest replay of any is known, so
+ * that a replay need not go through their operands. */
+uint64_t mlxn_storage_last_use(const mlxn_storage *storage);
 /* The whole pages inside [offset, offset + bytes) of a mapped file need not stay in memory: they
  * are read again if touched.  Does nothing for other storage, or where the backend cannot. */
 void mlxn_storage_drop(mlxn_storage *storage, size_t offset, size_t bytes);
@@ -105,12 +109,20 @@ typedef enum mlxn_cpu_path { /* order of preference, worst first */
                              MLXN_PATH_COUNT,
 } mlxn_cpu_path;
 
+typedef struct mlxn_gpu_traits mlxn_gpu_traits;
+typedef struct mlxn_gpu_plan mlxn_gpu_plan;
+typedef struct mlxn_gpu_launch mlxn_gpu_launch;
+typedef mlxn_status (*mlxn_gpu_planner)(const mlxn_gpu_traits *gpu, const mlxn_node *node,
+                                        mlxn_gpu_plan *plan);
+
 /* What a kernel is made of, on every backend. */
 typedef struct mlxn_kernel_source {
     const char *name;
     mlxn_cpu_kernel cpu[MLXN_PATH_COUNT]; /* a missing path falls back to the portable one */
     size_t (*cpu_shared)(const void *args, uint32_t n_threads);
-    const char *cuda_text, *metal_text;
+    mlxn_gpu_planner gpu_plan;     /* NULL: not on a GPU */
+    const char *const *gpu_faults; /* what the bits of the word of faults say, NULL at the end */
+    const char *cuda_text, *metal_text; /* of a user's kernel */
 } mlxn_kernel_source;
 
 /* The library's own kernels, in the order of src/ops/kernels.def; defined by src/ops/kernels.c. */
@@ -137,7 +149,7 @@ typedef struct mlxn_bound {
     mlxn_access access;
 } mlxn_bound;
 
-/* How a GPU runs a kernel; the CPU ignores it. */
+/* How a GPU runs a user's kernel; the CPU ignores it. */
 typedef struct mlxn_grid {
     uint32_t groups[3], threads;
     size_t shared_bytes;
@@ -154,7 +166,8 @@ struct mlxn_node {
     void *args;
     size_t args_bytes;
     mlxn_grid grid;
-    size_t shared_bytes, shared_offset; /* CPU: scratch of this dispatch */
+    const mlxn_gpu_plan *plan;          /* GPU: see core/gpu.h */
+    size_t shared_bytes, shared_offset; /* scratch of this dispatch */
     _Atomic uint64_t next_item;         /* CPU: mlxn_cpu_next */
 };
 
@@ -165,7 +178,7 @@ typedef struct mlxn_work {
     uint64_t dispatches, barriers; /* replays count what they replay */
     mlxn_arena_block *blocks, *spare;
     int barrier_pending;
-    size_t shared_used, shared_max; /* CPU scratch of the current barrier group, and the largest */
+    size_t shared_used, shared_max; /* scratch of the current barrier group, and the largest */
     mlxn_hazards hazards;
 } mlxn_work;
 
@@ -201,7 +214,7 @@ typedef struct mlxn_device_ops {
     /* fills host, address and backend of a storage of storage->bytes bytes */
     mlxn_status (*alloc)(mlxn_device *device, mlxn_storage *storage, int zero);
     void (*free)(mlxn_device *device, mlxn_storage *storage);
-    /* makes storage of host memory; MLXN_ERR_UNSUPPORTED: the core allocates and copies instead */
+    /* makes storage of host memory; NULL or MLXN_ERR_UNSUPPORTED: the core copies instead */
     mlxn_status (*wrap)(mlxn_device *device, mlxn_storage *storage, void *memory);
     /* as mlxn_storage_drop; NULL where there is nothing to do */
     void (*drop)(mlxn_device *device, mlxn_storage *storage, size_t offset, size_t bytes);
@@ -211,6 +224,8 @@ typedef struct mlxn_device_ops {
                         size_t bytes);
     mlxn_status (*build)(mlxn_device *device, mlxn_kernel *kernel);
     void (*unbuild)(mlxn_device *device, mlxn_kernel *kernel);
+    /* compiles what a plan launches, as it is recorded; NULL where there is nothing to do */
+    mlxn_status (*prepare)(mlxn_device *device, mlxn_gpu_plan *plan);
     /* appends to the queue; never blocks */
     mlxn_status (*submit)(mlxn_device *device, mlxn_commit *commit);
     /* returns when every commit up to `serial` is done; *waited: whether one was not */
@@ -223,11 +238,13 @@ struct mlxn_device {
     atomic_int refs;
     const char *backend;
     const mlxn_device_ops *ops;
-    uint32_t threads; /* CPU: the team, which sizes scratch; GPU: 0 */
+    uint32_t threads;           /* CPU: the team, which sizes scratch; GPU: 0 */
+    const mlxn_gpu_traits *gpu; /* NULL on the CPU */
     pthread_mutex_t lock;       /* registry, builds, queue order */
     mlxn_kernel *builtin;       /* array, as mlxn_builtin_kernels */
     mlxn_kernel *user;          /* list */
     _Atomic uint64_t submitted; /* serial of the newest commit */
+    _Atomic uint64_t replayed;  /* serial of the newest commit that replays a graph */
     _Atomic uint64_t allocated, allocated_max;
     _Atomic int late_status; /* first late failure not yet reported by mlxn_device_wait */
     char late_detail[256];

@@ -109,7 +109,7 @@ mlxn_status mlxn_work_append(mlxn_work *work, mlxn_node *node, mlxn_barrier_mode
         MLXN_TRY(mlxn_hazards_add(&work->hazards, node));
     node->barrier_before = barrier;
     node->shared_offset = work->shared_used;
-    work->shared_used += (node->shared_bytes + 63) & ~(size_t)63;
+    work->shared_used += (node->shared_bytes + 255) & ~(size_t)255;
     if (work->shared_used > work->shared_max)
         work->shared_max = work->shared_used;
     work->barriers += (uint64_t)barrier;

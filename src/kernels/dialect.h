@@ -11,8 +11,12 @@
  *   k_group3 k_groups3 k_thread3 k_threads3 k_lane k_simd   exist in the kernel body only;
  *     a helper takes them as arguments
  *   k_barrier() k_simd_barrier()       also order device memory within the group, the simdgroup
+ *   k_wait()                           the kernel may start before the dispatches that it depends
+ * on have ended: what they may have written is read, and anything is written, only after it; what
+ *     no dispatch writes (weights) may be read before.  Every thread calls it once
  *   k_xor(v, m)                        the value of lane (lane xor m); no memory order
- *   k_atomic_or(p, v)                  on GLOBAL(uint)
+ *   k_atomic_or(p, v) k_atomic_add(p, v)   on GLOBAL(uint) and SHARED(uint), no memory order; give
+ *     the value before
  *   k_fma k_sqrt k_div                 each rounded once; other maths is in math.h
  *
  * The host compiles with contraction of a * b + c off (--fmad=false, -ffp-contract=off; here for
@@ -47,9 +51,17 @@ typedef ulong uint64_t;
 #define K_ALL_MEMORY             (mem_flags::mem_device | mem_flags::mem_threadgroup)
 #define k_barrier()              threadgroup_barrier(K_ALL_MEMORY)
 #define k_simd_barrier()         simdgroup_barrier(K_ALL_MEMORY)
-#define k_xor(v, m)              simd_shuffle_xor((v), (ushort)(m))
-#define k_atomic_or(p, v) \
-    atomic_fetch_or_explicit((device atomic_uint *)(p), (v), memory_order_relaxed)
+#define k_wait()
+#define k_xor(v, m) simd_shuffle_xor((v), (ushort)(m))
+#define K_ATOMIC(name, operation, space)                                                       \
+    static inline uint name(space uint *p, uint v)                                             \
+    {                                                                                          \
+        return atomic_##operation##_explicit((space atomic_uint *)p, v, memory_order_relaxed); \
+    }
+K_ATOMIC(k_atomic_or, fetch_or, device)
+K_ATOMIC(k_atomic_or, fetch_or, threadgroup)
+K_ATOMIC(k_atomic_add, fetch_add, device)
+K_ATOMIC(k_atomic_add, fetch_add, threadgroup)
 #define k_bits(f)           as_type<uint>(f)
 #define k_float(u)          as_type<float>(u)
 #define k_fma(a, b, c)      fma((a), (b), (c))
@@ -89,15 +101,20 @@ typedef unsigned long long uint64_t;
 #define k_simd                   (threadIdx.x >> 5)
 #define k_barrier()              __syncthreads()
 #define k_simd_barrier()         __syncwarp()
-#define k_xor(v, m)              __shfl_xor_sync(0xffffffffu, (v), (m))
-#define k_atomic_or(p, v)        atomicOr((p), (v))
-#define k_bits(f)                __float_as_uint(f)
-#define k_float(u)               __uint_as_float(u)
-#define k_fma(a, b, c)           __fmaf_rn((a), (b), (c))
-#define k_sqrt(x)                __fsqrt_rn(x)
-#define k_div(a, b)              __fdiv_rn((a), (b))
-#define k_uint4(a, b, c, d)      make_uint4((a), (b), (c), (d))
-#define k_uint2(a, b)            make_uint2((a), (b))
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 /* programmatic dependent launch */
+#define k_wait() asm volatile("griddepcontrol.launch_dependents; griddepcontrol.wait;" ::: "memory")
+#else
+#define k_wait()
+#endif
+#define k_xor(v, m)         __shfl_xor_sync(0xffffffffu, (v), (m))
+#define k_atomic_or(p, v)   atomicOr((p), (v))
+#define k_bits(f)           __float_as_uint(f)
+#define k_float(u)          __uint_as_float(u)
+#define k_fma(a, b, c)      __fmaf_rn((a), (b), (c))
+#define k_sqrt(x)           __fsqrt_rn(x)
+#define k_div(a, b)         __fdiv_rn((a), (b))
+#define k_uint4(a, b, c, d) make_uint4((a), (b), (c), (d))
+#define k_uint2(a, b)       make_uint2((a), (b))
 
 #elif defined(K_LINT) /* ---- clang, address spaces, no C library */
 typedef unsigned char uchar;
@@ -130,9 +147,13 @@ typedef uint uint4 __attribute__((ext_vector_type(4)));
 #define FN                       static inline
 void k_barrier();
 void k_simd_barrier();
+void k_wait();
 float k_xor(float v, uint m);
 uint k_xor(uint v, uint m);
 uint k_atomic_or(GLOBAL(uint) p, uint v);
+uint k_atomic_or(SHARED(uint) p, uint v);
+uint k_atomic_add(GLOBAL(uint) p, uint v);
+uint k_atomic_add(SHARED(uint) p, uint v);
 uint k_bits(float f);
 float k_float(uint u);
 float k_fma(float a, float b, float c);

@@ -33,7 +33,7 @@ expand(${IN})
 string(REGEX REPLACE "(................................)" "\\1\n" TEXT "${TEXT}")
 string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," TEXT "${TEXT}")
 file(WRITE ${OUT} "/* ${NAME}: made by src/kernels/embed.cmake. */
-#include \"kernels/text.h\"
+extern const char mlxn_kernel_text_${NAME}[];
 const char mlxn_kernel_text_${NAME}[] = {
 ${TEXT}
 0};

@@ -1,8 +1,8 @@
 /* vector.h - several elements at once: loads and stores of 8, 16 or 32 bytes, for kernel text.
  *
- * A k_floats<V> holds V elements as floats, V 4 or 8; the functions take the dtype as a tag, the
+ * A k_floats<V> holds V elements as floats, V 1, 4 or 8; the functions take the dtype as a tag, the
  * number as k_width<V>, a base and an element index that is a multiple of V.  The address must be
- * a multiple of 16 bytes, of 8 for four elements of two bytes. */
+ * a multiple of 16 bytes, of 8 for four elements of two bytes, of the element for one. */
 #ifndef MLXN_KERNELS_VECTOR_H
 #define MLXN_KERNELS_VECTOR_H
 
@@ -28,6 +28,12 @@ template <class D> FN uint k_word(D, float low, float high)
     return (uint)k_pack(D(), low) | (uint)k_pack(D(), high) << 16;
 }
 
+template <class D> FN k_floats<1> k_load(D, k_width<1>, GLOBAL(const uchar) p, int64_t i)
+{
+    k_floats<1> y;
+    y.v[0] = k_unpack(D(), ((GLOBAL(const typename D::bits))p)[i]);
+    return y;
+}
 FN k_floats<4> k_load(k_f32, k_width<4>, GLOBAL(const uchar) p, int64_t i)
 {
     const uint4 w = ((GLOBAL(const uint4))p)[i / 4];
@@ -74,6 +80,10 @@ template <class D> FN k_floats<8> k_load(D, k_width<8>, GLOBAL(const uchar) p, i
     return y;
 }
 
+template <class D> FN void k_store(D, k_floats<1> x, GLOBAL(uchar) p, int64_t i)
+{
+    ((GLOBAL(typename D::bits))p)[i] = k_pack(D(), x.v[0]);
+}
 FN void k_store(k_f32, k_floats<4> x, GLOBAL(uchar) p, int64_t i)
 {
     ((GLOBAL(uint4))p)[i / 4] =

@@ -1,7 +1,8 @@
 /* model.c - the weights of a model: found in its file by name, checked, packed for the device.
  *
- * Tensor data is mapped once; matrices are packed one by one with their file pages given back as
- * they go, so that memory holds little more than one copy.  Norm weights stay where they are. */
+ * Tensors are mapped one by one (a device that cannot use host memory gets a copy, made in pieces)
+ * and matrices packed with their file pages given back, so that memory holds little more than one
+ * copy.  Norm weights stay where they are. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,6 @@
 
 typedef struct loader {
     mlxn_model *model;
-    mlxn_buffer *data; /* u8: all tensor data of the file */
     const mlxn_model_desc *desc;
     uint64_t done;
 } loader;
@@ -20,7 +20,32 @@ static mlxn_status fail_tensor(const loader *l, mlxn_status status, const char *
     return mlxn_fail(status, "%s: tensor %s: %s", mlxn_gguf_path(l->model->gguf), name, what);
 }
 
-/* The tensor as a view of the file's data; rows 0: a vector of `columns`. */
+static void release_gguf(void *context)
+{
+    mlxn_gguf_release(context);
+}
+
+/* The tensor's data: the file mapped anew, so that its pages can be dropped, or the memory that
+ * the GGUF was opened from. */
+static mlxn_status map_tensor(const mlxn_model *m, const mlxn_gguf_tensor *t, mlxn_buffer **out)
+{
+    if (mlxn_gguf_is_file(m->gguf))
+        return mlxn_buffer_map_file(m->device, mlxn_gguf_path(m->gguf), t->offset, t->dtype,
+                                    t->rank, t->shape, out);
+    /* wrap takes writable memory; nothing here writes to it */
+    union {
+        const void *read;
+        void *write;
+    } memory = {.read = (const char *)mlxn_gguf_data(m->gguf) + t->offset};
+    mlxn_gguf_retain(m->gguf);
+    mlxn_status status = mlxn_buffer_wrap(m->device, memory.write, (size_t)t->bytes, t->dtype,
+                                          t->rank, t->shape, release_gguf, m->gguf, out);
+    if (status != MLXN_OK)
+        mlxn_gguf_release(m->gguf);
+    return status;
+}
+
+/* The tensor as it is in the file; rows 0: a vector of `columns`. */
 static mlxn_status find(loader *l, const char *name, int64_t rows, int64_t columns,
                         mlxn_gguf_tensor *t, mlxn_buffer **out)
 {
@@ -42,8 +67,7 @@ static mlxn_status find(loader *l, const char *name, int64_t rows, int64_t colum
                  (long long)(rows ? rows : columns), (long long)(rows ? columns : 1));
         return fail_tensor(l, MLXN_ERR_FORMAT, name, text);
     }
-    return mlxn_buffer_view(l->data, t->dtype, rank, t->shape, NULL,
-                            (size_t)(t->offset - mlxn_gguf_data_offset(gguf)), out);
+    return map_tensor(l->model, t, out);
 }
 
 static mlxn_status advance(loader *l, const mlxn_gguf_tensor *t)
@@ -143,35 +167,6 @@ static mlxn_status make_freqs(mlxn_model *m, double theta, double scale, mlxn_bu
                                                 .scale = scale));
 }
 
-static void release_gguf(void *context)
-{
-    mlxn_gguf_release(context);
-}
-
-/* All tensor data as one buffer: the file mapped anew, so that its pages can be dropped, or the
- * memory that the GGUF was opened from. */
-static mlxn_status map_data(mlxn_model *m, mlxn_buffer **out)
-{
-    const uint64_t start = mlxn_gguf_data_offset(m->gguf);
-    const int64_t bytes = (int64_t)(mlxn_gguf_file_bytes(m->gguf) - start);
-    if (bytes <= 0)
-        return mlxn_fail(MLXN_ERR_FORMAT, "%s: has no tensor data", mlxn_gguf_path(m->gguf));
-    if (mlxn_gguf_is_file(m->gguf))
-        return mlxn_buffer_map_file(m->device, mlxn_gguf_path(m->gguf), start, MLXN_U8, 1, &bytes,
-                                    out);
-    /* wrap takes writable memory; nothing here writes to it */
-    union {
-        const void *read;
-        void *write;
-    } memory = {.read = (const char *)mlxn_gguf_data(m->gguf) + start};
-    mlxn_gguf_retain(m->gguf);
-    mlxn_status status = mlxn_buffer_wrap(m->device, memory.write, (size_t)bytes, MLXN_U8, 1,
-                                          &bytes, release_gguf, m->gguf, out);
-    if (status != MLXN_OK)
-        mlxn_gguf_release(m->gguf);
-    return status;
-}
-
 static mlxn_status sum_tensors(mlxn_model *m)
 {
     for (int64_t i = 0; i < mlxn_gguf_tensor_count(m->gguf); i++) {
@@ -194,7 +189,6 @@ static mlxn_status load(loader *l)
     m->layers = calloc((size_t)m->config.layers, sizeof *m->layers);
     if (!m->layers)
         return mlxn_fail(MLXN_ERR_MEMORY, "model_create: out of memory");
-    MLXN_TRY(map_data(m, &l->data));
     for (int64_t i = 0; i < m->config.layers; i++)
         MLXN_TRY(load_layer(l, i));
     MLXN_TRY(load_ends(l));
@@ -221,7 +215,6 @@ mlxn_status mlxn_model_create(const mlxn_model_desc *desc, mlxn_model **out)
     model->gguf = mlxn_gguf_retain(desc->gguf);
     loader l = {.model = model, .desc = desc};
     mlxn_status status = load(&l);
-    mlxn_buffer_release(l.data);
     if (status != MLXN_OK) {
         mlxn_model_release(model);
         return status;

@@ -22,6 +22,8 @@ struct mlxn_session {
     mlxn_buffer *logits;      /* f32 [1, vocab] */
     mlxn_buffer *logits_flat; /* the same as [vocab] */
     mlxn_buffer *penalised;   /* [vocab]: logits after the repeat penalty */
+    float *copy; /* logits read back, where the host cannot reach the device's memory */
+    size_t copy_bytes;
     mlxn_buffer *token, *counter, *history;
     mlxn_encoder *encoder;
     mlxn_graph *step; /* NULL: not recorded with this sampling */
@@ -145,6 +147,7 @@ void mlxn_session_release(mlxn_session *s)
         mlxn_buffer_release(all[i]);
     free(s->pass.caches);
     free(s->tokens);
+    free(s->copy);
     mlxn_model_release(s->model);
     free(s);
 }
@@ -207,6 +210,26 @@ static mlxn_status commit_and_wait(mlxn_session *s)
     return mlxn_encoder_wait(s->encoder);
 }
 
+/* A dense f32 buffer for the host to read: in place where it can, else the session's copy. */
+static mlxn_status read_rows(mlxn_session *s, mlxn_buffer *rows, const float **out)
+{
+    const size_t bytes = mlxn_buffer_bytes(rows);
+    void *host = NULL;
+    mlxn_status status = mlxn_buffer_map(rows, &host);
+    *out = host;
+    if (status != MLXN_ERR_UNSUPPORTED)
+        return status;
+    if (bytes > s->copy_bytes) {
+        float *copy = realloc(s->copy, bytes);
+        if (!copy)
+            return mlxn_fail(MLXN_ERR_MEMORY, "session: out of memory");
+        s->copy = copy;
+        s->copy_bytes = bytes;
+    }
+    *out = s->copy;
+    return mlxn_buffer_read(rows, 0, s->copy, bytes);
+}
+
 /* Computes one chunk; the last `wanted` of its tokens get their final norm. */
 static mlxn_status feed_chunk(mlxn_session *s, const int32_t *ids, int64_t n, int64_t wanted,
                               mlxn_buffer *logits)
@@ -264,7 +287,7 @@ static mlxn_status score_rows(scorer *sc, int64_t start, int64_t n, const int32_
     mlxn_buffer *normed = NULL, *logits = NULL, *targets = NULL, *logprobs = NULL;
     int32_t ids[SCORE_ROWS] = {0};
     float values[SCORE_ROWS];
-    void *host = NULL;
+    const float *row = NULL;
     memcpy(ids, next, (size_t)(n - is_end) * sizeof *ids);
     mlxn_status status = mlxn_buffer_slice(s->rows.normed, 0, start, n, &normed);
     if (status == MLXN_OK)
@@ -287,8 +310,7 @@ static mlxn_status score_rows(scorer *sc, int64_t start, int64_t n, const int32_
     if (status == MLXN_OK)
         status = mlxn_buffer_read(logprobs, 0, values, (size_t)n * sizeof *values);
     if (status == MLXN_OK)
-        status = mlxn_buffer_map(logits, &host);
-    const float *row = host;
+        status = read_rows(s, logits, &row);
     for (int64_t i = 0; status == MLXN_OK && i < n; i++, row += s->model->config.vocab)
         if (sc->row(sc->context, index + (size_t)i, row, is_end && i == n - 1 ? NAN : values[i]))
             status = mlxn_fail(MLXN_ERR_CANCELLED, "scoring was cancelled");
@@ -344,14 +366,11 @@ mlxn_status mlxn_session_score(mlxn_session *s, const int32_t *ids, size_t count
 
 mlxn_status mlxn_session_logits(mlxn_session *s, const float **out)
 {
-    void *host = NULL;
     if (!s || !out)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_logits: %s is NULL", s ? "out" : "session");
     if (!s->has_logits)
         return mlxn_fail(MLXN_ERR_STATE, "session_logits: no token has been fed");
-    MLXN_TRY(mlxn_buffer_map(s->logits, &host));
-    *out = host;
-    return MLXN_OK;
+    return read_rows(s, s->logits, out);
 }
 
 /* ---- sampling and the decode step ---- */

@@ -1,9 +1,10 @@
 /* kernels.c - the table of the library's kernels, with the CPU function of every SIMD path that
  * this build has. */
 #include "ops/kernels.h"
+#include "ops/plans.h"
 #include "ops/shared.h"
 
-#define MLXN_KERNEL(name, shared)                           \
+#define MLXN_KERNEL(name, shared, plan, faults)             \
     void mlxn_cpu_##name##_portable(const mlxn_cpu_call *); \
     void mlxn_cpu_##name##_avx2(const mlxn_cpu_call *);     \
     void mlxn_cpu_##name##_avx512(const mlxn_cpu_call *);   \
@@ -34,10 +35,12 @@
 #endif
 
 const mlxn_kernel_source mlxn_builtin_kernels[] = {
-#define MLXN_KERNEL(id, shared)                                                      \
+#define MLXN_KERNEL(id, shared, plan, faults)                                        \
     {.name = #id,                                                                    \
      .cpu = {mlxn_cpu_##id##_portable, AVX2(id), AVX512(id), NEON(id), DOTPROD(id)}, \
-     .cpu_shared = (shared)},
+     .cpu_shared = (shared),                                                         \
+     .gpu_plan = (plan),                                                             \
+     .gpu_faults = (faults)},
 #include "ops/kernels.def"
 #undef MLXN_KERNEL
 };

@@ -1,10 +1,41 @@
-/* device.c - see device.h.  Commits run at once, in the thread that commits. */
+/* device.c - see device.h.  Commits run at once, in the thread that commits.  The host has no
+ * addresses in the device's memory (storage->host is NULL), as on a GPU of its own memory. */
 #include "device.h"
 #include "test.h"
 #include "ops/kernels.h"
 
+/* ---- compiled texts ---- */
+
+const emu_library *emu_text(const char *text, int checked)
+{
+    static struct {
+        const char *text;
+        int checked;
+        const emu_library *library;
+    } known[64];
+    static int count;
+    char log[4096];
+    for (int i = 0; i < count; i++)
+        if (known[i].text == text && known[i].checked == checked)
+            return known[i].library;
+    const emu_library *library = emu_compile(text, checked, log, sizeof log);
+    if (!library || count == 64) {
+        test_failed(__FILE__, __LINE__, "%s", library ? "too many texts" : log);
+        return NULL;
+    }
+    known[count].text = text;
+    known[count].checked = checked;
+    known[count++].library = library;
+    return library;
+}
+
+/* ---- memory ---- */
+
 static void emu_close(mlxn_device *device)
 {
+    emu_device *d = (emu_device *)device;
+    free(d->scratch);
+    free(d->faults);
     mlxn_device_fini(device);
     free(device);
 }
@@ -13,19 +44,19 @@ static mlxn_status emu_alloc(mlxn_device *device, mlxn_storage *storage, int zer
 {
     (void)device;
     size_t bytes = (storage->bytes + 255) / 256 * 256;
-    storage->host = aligned_alloc(256, bytes ? bytes : 256);
-    if (!storage->host)
+    storage->backend = aligned_alloc(256, bytes ? bytes : 256);
+    if (!storage->backend)
         return mlxn_fail(MLXN_ERR_MEMORY, "no memory");
     if (zero)
-        memset(storage->host, 0, bytes);
-    storage->address = (uintptr_t)storage->host;
+        memset(storage->backend, 0, bytes);
+    storage->address = (uintptr_t)storage->backend;
     return MLXN_OK;
 }
 
 static void emu_free(mlxn_device *device, mlxn_storage *storage)
 {
     (void)device;
-    free(storage->host);
+    free(storage->backend);
 }
 
 static mlxn_status emu_write(mlxn_device *device, mlxn_storage *storage, size_t offset,
@@ -33,7 +64,7 @@ static mlxn_status emu_write(mlxn_device *device, mlxn_storage *storage, size_t 
 {
     (void)device;
     if (bytes)
-        memcpy((char *)storage->host + offset, src, bytes);
+        memcpy((char *)storage->backend + offset, src, bytes);
     return MLXN_OK;
 }
 
@@ -42,15 +73,16 @@ static mlxn_status emu_read(mlxn_device *device, mlxn_storage *storage, size_t o
 {
     (void)device;
     if (bytes)
-        memcpy(dst, (const char *)storage->host + offset, bytes);
+        memcpy(dst, (const char *)storage->backend + offset, bytes);
     return MLXN_OK;
 }
+
+/* ---- kernels ---- */
 
 static mlxn_status emu_build(mlxn_device *device, mlxn_kernel *kernel)
 {
     (void)device;
-    if (strcmp(kernel->source.name, "qkv_prepare") && strcmp(kernel->source.name, "rms_norm"))
-        return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s has no kernel text", kernel->source.name);
+    (void)kernel; /* a text is compiled when it is first launched */
     return MLXN_OK;
 }
 
@@ -77,73 +109,110 @@ static void emu_wait(mlxn_device *device, uint64_t serial, int *waited)
 }
 
 /* The view that an operand is, without what lies around it. */
-static emu_buffer buffer_of(const mlxn_bound *b)
+static emu_buffer view_of(const mlxn_bound *b, size_t offset)
 {
     emu_buffer y = {NULL, 0};
     if (!b->storage)
         return y;
-    y.data = (char *)b->storage->host + b->offset;
+    y.data = (char *)b->storage->backend + b->offset + offset;
     y.bytes = b->range.rows ? (size_t)(b->range.pitch * (b->range.rows - 1) + b->range.row_bytes)
                             : (size_t)b->range.row_bytes;
+    y.bytes = y.bytes > offset ? y.bytes - offset : 0;
     return y;
 }
 
-static void run_node(emu_device *d, const mlxn_node *node, mlxn_commit *commit)
+static emu_buffer buffer_of(emu_device *d, const mlxn_node *node, int operand, size_t offset)
 {
-    enum { FAULT = QKV_OPERANDS, ARGS, BUFFERS };
-    emu_buffer buffers[BUFFERS];
-    int operand[QKV_OPERANDS];
-    uint64_t addresses[QKV_OPERANDS];
-    qkv_params params;
-    uint32_t fault = 0;
+    switch (operand) {
+    case MLXN_GPU_NONE:
+        return (emu_buffer){NULL, 0};
+    case MLXN_GPU_FAULT:
+        return (emu_buffer){&d->faults[node->kernel - d->base.builtin], sizeof *d->faults};
+    case MLXN_GPU_SCRATCH:
+        return (emu_buffer){(char *)d->scratch + node->shared_offset + offset,
+                            node->shared_bytes - offset};
+    default:
+        return view_of(&node->operands[operand], offset);
+    }
+}
+
+static void run_launch(emu_device *d, const mlxn_node *node, const mlxn_gpu_launch *launch)
+{
+    emu_buffer buffers[MLXN_GPU_PARAMETERS + 1];
+    unsigned char args[MLXN_GPU_ARGS_BYTES];
+    int n = launch->n_parameters;
     emu_report report;
-    if (!strcmp(node->kernel->source.name, "rms_norm")) {
-        mlxn_qkv_from_norm(node->args, node->operands[RMS_NORM_WEIGHT].storage != NULL, &params,
-                           operand);
-    } else {
-        memcpy(&params, node->args, sizeof params);
-        for (int i = 0; i < QKV_OPERANDS; i++)
-            operand[i] = i;
+    for (int i = 0; i < n; i++)
+        buffers[i] = buffer_of(d, node, launch->operand[i], launch->offset[i]);
+    if (launch->args_bytes) {
+        memcpy(args, launch->args, launch->args_bytes);
+        buffers[n++] = (emu_buffer){args, launch->args_bytes};
     }
-    for (int i = 0; i < QKV_OPERANDS; i++) {
-        buffers[i] =
-            operand[i] < 0 ? (emu_buffer){NULL, 0} : buffer_of(&node->operands[operand[i]]);
-        addresses[i] = (uintptr_t)buffers[i].data;
-    }
-    buffers[FAULT] = (emu_buffer){&fault, sizeof fault};
-    buffers[ARGS] = (emu_buffer){&params, sizeof params};
-    qkv_plan plan = mlxn_qkv_plan(&params, addresses, d->schedule, d->threads);
+    emu_launch l = {.kernel = launch->entry,
+                    .buffers = buffers,
+                    .n_buffers = n,
+                    .groups = {launch->groups[0], launch->groups[1], launch->groups[2]},
+                    .threads = launch->threads,
+                    .seed = d->seed,
+                    .workers = d->workers};
     for (int i = 0; i < 2; i++)
-        if (d->groups && plan.grid.groups[i] > d->groups)
-            plan.grid.groups[i] = d->groups;
-    emu_launch launch = {.kernel = plan.entry,
-                         .buffers = buffers,
-                         .n_buffers = BUFFERS,
-                         .groups = {plan.grid.groups[0], plan.grid.groups[1], plan.grid.groups[2]},
-                         .threads = plan.grid.threads,
-                         .seed = d->seed,
-                         .workers = d->workers};
-    long findings = emu_dispatch(d->library, &launch, &report);
-    d->dispatches++;
-    d->rows_dispatches += plan.schedule == QKV_SCHEDULE_ROWS;
+        if (d->groups && l.groups[i] > d->groups)
+            l.groups[i] = d->groups;
+    const emu_library *library =
+        launch->text == d->text ? d->library : emu_text(launch->text, d->checked);
+    long findings = library ? emu_dispatch(library, &l, &report) : 0;
+    d->launches++;
+    d->watched += d->watch && strstr(launch->entry, d->watch);
     if (findings) {
         d->findings += findings < 0 ? 1 : findings;
         d->report = report;
         if (!d->quiet)
-            test_failed(__FILE__, __LINE__, "%ld findings: %s", findings, report.first);
+            test_failed(__FILE__, __LINE__, "%s: %ld findings: %s", launch->entry, findings,
+                        findings < 0 ? "no such kernel, or another number of parameters"
+                                     : report.first);
     }
-    if (fault && commit->status == MLXN_OK) {
+}
+
+static void run_work(emu_device *d, const mlxn_work *work)
+{
+    for (const mlxn_node *n = work->first; n; n = n->next) {
+        if (n->graph)
+            run_work(d, &n->graph->work);
+        else
+            for (int i = 0; i < n->plan->n_launches; i++)
+                run_launch(d, n, &n->plan->launches[i]);
+    }
+}
+
+/* The first fault that is set becomes the commit's failure. */
+static void take_faults(emu_device *d, mlxn_commit *commit)
+{
+    for (int i = 0; i < mlxn_builtin_kernel_count; i++) {
+        uint32_t bits = d->faults[i];
+        d->faults[i] = 0;
+        if (!bits || commit->status != MLXN_OK)
+            continue;
+        const mlxn_kernel_source *source = &mlxn_builtin_kernels[i];
         commit->status = MLXN_ERR_FAULT;
-        snprintf(commit->detail, sizeof commit->detail, "%s out of range",
-                 fault & 1 ? "position" : "slot");
+        snprintf(commit->detail, sizeof commit->detail, "%s: %s is out of range", source->name,
+                 source->gpu_faults[__builtin_ctz(bits)]);
     }
 }
 
 static mlxn_status emu_submit(mlxn_device *device, mlxn_commit *commit)
 {
     emu_device *d = (emu_device *)device;
-    for (const mlxn_node *n = commit->work->first; n; n = n->next)
-        run_node(d, n, commit);
+    if (commit->work->shared_max > d->scratch_bytes) {
+        free(d->scratch);
+        d->scratch_bytes = commit->work->shared_max;
+        d->scratch = aligned_alloc(256, d->scratch_bytes);
+        if (!d->scratch)
+            return mlxn_fail(MLXN_ERR_MEMORY, "no memory for scratch");
+    }
+    if (d->scratch_bytes)
+        memset(d->scratch, 0xa5, d->scratch_bytes);
+    run_work(d, commit->work);
+    take_faults(d, commit);
     if (d->quiet) {
         d->findings += commit->status != d->want;
         commit->status = MLXN_OK;
@@ -153,7 +222,7 @@ static mlxn_status emu_submit(mlxn_device *device, mlxn_commit *commit)
     return MLXN_OK;
 }
 
-emu_device *emu_device_open(const emu_library *library)
+emu_device *emu_device_open(int checked)
 {
     static const mlxn_device_ops ops = {.close = emu_close,
                                         .alloc = emu_alloc,
@@ -170,7 +239,43 @@ emu_device *emu_device_open(const emu_library *library)
         free(d);
         return NULL;
     }
-    d->library = library;
+    d->faults = calloc((size_t)mlxn_builtin_kernel_count, sizeof *d->faults);
+    d->traits.processors = 4;
+    d->base.gpu = &d->traits;
+    d->checked = checked;
     d->workers = 1;
     return d;
+}
+
+/* ---- the operators' tests ---- */
+
+const rig_device *emu_devices(int *count)
+{
+    static const struct {
+        const char *path;
+        int checked, workers;
+        uint32_t threads, processors;
+        uint64_t seed;
+    } kinds[] = {{"checked text", 1, 1, 64, 4, 1},
+                 {"text", 0, 1, 0, 132, 0},
+                 {"text, 32 threads", 0, 2, 32, 4, 2},
+                 {"text, 256 threads", 0, 1, 256, 1, 3}};
+    enum { KINDS = sizeof kinds / sizeof *kinds };
+    static rig_device devices[KINDS];
+    for (int i = 0; i < KINDS && !devices[i].device; i++) {
+        emu_device *d = emu_device_open(kinds[i].checked);
+        d->traits.threads_wanted = kinds[i].threads;
+        d->traits.processors = kinds[i].processors;
+        d->workers = kinds[i].workers;
+        d->seed = kinds[i].seed;
+        devices[i] = (rig_device){.device = &d->base, .path = kinds[i].path, .threads = 1};
+        CHECK_STATUS(mlxn_encoder_create(&d->base, &devices[i].encoder), MLXN_OK);
+    }
+    *count = KINDS;
+    return devices;
+}
+
+__attribute__((constructor)) static void use_emulator(void)
+{
+    rig_source = emu_devices;
 }

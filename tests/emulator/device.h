@@ -3,17 +3,19 @@
 #ifndef MLXN_TESTS_EMULATOR_DEVICE_H
 #define MLXN_TESTS_EMULATOR_DEVICE_H
 
-#include "core/internal.h"
+#include "core/gpu.h"
 #include "emulator.h"
-#include "ops/rope/qkv_plan.h"
+#include "ops/rig.h"
 
 typedef struct emu_device {
     mlxn_device base;
+    mlxn_gpu_traits traits; /* threads_wanted, schedule and processors are free to change */
+    int checked;            /* texts are compiled with all checks */
+    /* one text is replaced by a library (a mutant of it) */
+    const char *text;
     const emu_library *library;
     /* how the next dispatches run */
-    qkv_schedule schedule;
-    uint32_t threads; /* a group; 0: as planned */
-    uint32_t groups;  /* at most so many along x and y, 0: as planned; groups then take strides */
+    uint32_t groups; /* at most so many along x and y, 0: as planned; for texts that take strides */
     uint64_t seed;
     int workers;
     /* for broken text: findings fail no test, a commit does not fail; faults other than `want`
@@ -21,10 +23,22 @@ typedef struct emu_device {
     int quiet;
     mlxn_status want;
     /* what happened */
-    long findings, dispatches, rows_dispatches;
-    emu_report report; /* of the last dispatch with findings */
+    long findings, launches;
+    const char *watch; /* watched: launches whose entry contains it */
+    long watched;
+    emu_report report; /* of the last launch with findings */
+    void *scratch;
+    size_t scratch_bytes;
+    uint32_t *faults; /* a word a kernel of the library */
 } emu_device;
 
-emu_device *emu_device_open(const emu_library *library);
+emu_device *emu_device_open(int checked);
+
+/* The compiled text, kept; NULL after a failure, which is recorded. */
+const emu_library *emu_text(const char *text, int checked);
+
+/* What rig_devices() gives in this program: the checked text, then fast ones with other numbers of
+ * threads, schedules, orders and OS threads.  All must give the same bits. */
+const rig_device *emu_devices(int *count);
 
 #endif

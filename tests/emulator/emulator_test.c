@@ -51,6 +51,10 @@ static const struct {
     {"bytes_and_float", 1, 0, RACE, "y[byte "},
     {"atomic_flags", 2, 0, CLEAN, ""},
     {"atomic_and_plain", 1, 0, RACE, "y[byte 0]"},
+    {"atomic_counts", 1, 0, CLEAN, ""},
+    {"atomic_counts", 2, 0, CLEAN, ""},
+    {"atomic_counts_no_barrier", 1, 0, RACE, "count"},
+    {"atomic_uninitialised", 1, 0, UNINITIALISED, "atomic access by thread"},
     {"in_place", 1, 0, CLEAN, ""},
     {"in_place", 1, 1, CLEAN, ""},
     {"in_place_undeclared", 1, 0, CLEAN, ""},
@@ -106,19 +110,32 @@ TEST(emulator_finds_planted_errors)
         }
 }
 
+static size_t plant_of(const char *kernel, uint32_t groups)
+{
+    size_t i = 0;
+    while (strcmp(plants[i].kernel, kernel) || plants[i].groups != groups)
+        i++;
+    return i;
+}
+
 TEST(emulator_runs_correct_kernels)
 {
+    const size_t reverse = plant_of("reverse", 2), counts = plant_of("atomic_counts", 2);
     REQUIRE(planted(0) && planted(1));
     for (uint64_t seed = 0; seed < 6; seed++)
         for (int checked = 0; checked < 2; checked++) {
             emu_report r;
             float y[128];
-            CHECK(run_plant(1, checked, seed, 2, y, &r) == 0);
+            CHECK(run_plant(reverse, checked, seed, 2, y, &r) == 0);
             for (int k = 0; k < 128; k++)
                 CHECK(y[k] == (float)(k / 64 * 64 + 64 - k % 64));
             CHECK(r.shared_bytes >= 64 * sizeof(float));
-            CHECK(run_plant(26, checked, seed, 1, y, &r) == 0);
+            CHECK(run_plant(plant_of("in_place", 1), checked, seed, 1, y, &r) == 0);
             CHECK(y[5] == 7);
+            uint32_t sum;
+            CHECK(run_plant(counts, checked, seed, 2, y, &r) == 0);
+            memcpy(&sum, y, sizeof sum);
+            CHECK(sum == 2 * 64 * 63 / 2);
         }
 }
 

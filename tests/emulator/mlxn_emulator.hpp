@@ -118,10 +118,9 @@ template <class T> pointer<T> at(void *p, pointer<T> *)
 {
     return pointer<T>((region *)p, 0);
 }
-inline uint atomic_or(pointer<uint> p, uint v)
+inline uint *atomic(pointer<uint> p)
 {
-    return __atomic_fetch_or((uint *)host->access(p.r, p.at, sizeof v, ATOMIC), v,
-                             __ATOMIC_RELAXED);
+    return (uint *)host->access(p.r, p.at, sizeof(uint), ATOMIC);
 }
 #else
 template <class T> using pointer = T *;
@@ -129,11 +128,19 @@ template <class T> T *at(void *p, T **)
 {
     return (T *)p;
 }
-inline uint atomic_or(uint *p, uint v)
+inline uint *atomic(uint *p)
 {
-    return __atomic_fetch_or(p, v, __ATOMIC_RELAXED);
+    return p;
 }
 #endif
+inline uint atomic_or(pointer<uint> p, uint v)
+{
+    return __atomic_fetch_or(atomic(p), v, __ATOMIC_RELAXED);
+}
+inline uint atomic_add(pointer<uint> p, uint v)
+{
+    return __atomic_fetch_add(atomic(p), v, __ATOMIC_RELAXED);
+}
 template <class T> const T &at(void *p, const T *)
 {
     return *(const T *)p;
@@ -165,6 +172,16 @@ template <class... A, size_t... I> void call(void (*kernel)(A...), void *const *
 template <class... A> void call(void (*kernel)(A...), void *const *p)
 {
     call(kernel, p, typename count<sizeof...(A)>::type());
+}
+template <class T> struct args_size {
+    static const size_t value = 0;
+};
+template <class T> struct args_size<const T &> {
+    static const size_t value = sizeof(T);
+};
+template <class... A> constexpr size_t args_bytes(void (*)(A...))
+{
+    return (0 + ... + args_size<A>::value);
 }
 
 inline float exchange(float v, uint mask, int site)
@@ -208,14 +225,15 @@ mlxn_emulator_load(const emu::runtime *runtime, int *checked)
 
 #define EMU_TEXT_(...) #__VA_ARGS__
 #define EMU_TEXT(...)  EMU_TEXT_(__VA_ARGS__)
-#define KERNEL(name, ...)                                                                 \
-    static void name(__VA_ARGS__);                                                        \
-    static void name##_run(const emu::bindings *b)                                        \
-    {                                                                                     \
-        emu::call(&name, b->pointers);                                                    \
-    }                                                                                     \
-    static emu::entry name##_entry = {#name, EMU_TEXT(__VA_ARGS__), name##_run, nullptr}; \
-    static emu::entry_list name##_listed(&name##_entry);                                  \
+#define KERNEL(name, ...)                                                                   \
+    static void name(__VA_ARGS__);                                                          \
+    static void name##_run(const emu::bindings *b)                                          \
+    {                                                                                       \
+        emu::call(&name, b->pointers);                                                      \
+    }                                                                                       \
+    static emu::entry name##_entry = {#name, EMU_TEXT(__VA_ARGS__), emu::args_bytes(&name), \
+                                      name##_run, nullptr};                                 \
+    static emu::entry_list name##_listed(&name##_entry);                                    \
     static void name(__VA_ARGS__)
 #define IN(T, name, i)    emu::in<T> name
 #define OUT(T, name, i)   emu::out<T> name
@@ -238,8 +256,10 @@ mlxn_emulator_load(const emu::runtime *runtime, int *checked)
 #define k_simd              (emu::host->self()->simd)
 #define k_barrier()         emu::host->barrier(__LINE__)
 #define k_simd_barrier()    emu::host->simd_barrier(__LINE__)
+#define k_wait()
 #define k_xor(v, m)         emu::exchange((v), (m), __LINE__)
 #define k_atomic_or(p, v)   emu::atomic_or((p), (v))
+#define k_atomic_add(p, v)  emu::atomic_add((p), (v))
 #define k_bits(f)           emu::bits(f)
 #define k_float(u)          emu::from_bits(u)
 #define k_fma(a, b, c)      __builtin_fmaf((a), (b), (c))

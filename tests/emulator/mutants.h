@@ -1,60 +1,28 @@
-/* mutants.h - broken twins of qkv_prepare.kernel: each replaces one piece of the text, and each
- * must give wrong output or a finding of the emulator.  A piece occurs exactly once in the text. */
+/* mutants.h - broken twins of kernel text: each replaces one piece of it, and each must make the
+ * operators' own tests fail, by wrong output or by a finding of the emulator.  A piece occurs
+ * exactly once in the text. */
 #ifndef MLXN_TESTS_EMULATOR_MUTANTS_H
 #define MLXN_TESTS_EMULATOR_MUTANTS_H
 
-static const struct mutant {
+typedef struct emu_mutant {
     const char *name, *from, *to;
-} mutants[] = {
-    {"rows: barrier between tables and their use missing",
-     "k_barrier();\n        const k_floats<16> cosine", "const k_floats<16> cosine"},
-    {"rows: barrier before the next token's tables missing",
-     "k_barrier(); /* before the next token's */", ""},
-    {"lanes: simd barrier before writing in place missing",
-     "k_simd_barrier(); /* in place: all lanes have read */\n    for", "for"},
-    {"rows: simd barrier before writing in place missing",
-     "k_simd_barrier(); /* in place: all lanes have read */\n    if", "if"},
-    {"k takes the weights of q", "{k_input, k_output, k_weight, k_cache}",
-     "{k_input, k_output, q_weight, k_cache}"},
-    {"the cache of v goes to k", "{v_input, v_output, v_weight, v_cache}",
-     "{v_input, v_output, v_weight, k_cache}"},
-    {"eps outside the root", "k_div(1.0f, k_sqrt(k_div(sum, (float)QKV_DIM(a)) + a->eps))",
-     "k_div(1.0f, k_sqrt(k_div(sum, (float)QKV_DIM(a))) + a->eps)"},
-    {"sum in place of mean", "k_sqrt(k_div(sum, (float)QKV_DIM(a)) + a->eps)",
-     "k_sqrt(sum + a->eps)"},
-    {"rotation the other way", "qkv_put<D>(h, low, k_fma(x, turn.cosine, -(y * turn.sine)));",
-     "qkv_put<D>(h, low, k_fma(x, turn.cosine, y * turn.sine));"},
-    {"pairs (i, i + rotary pairs)", "high = split ? i + h.offset : 2 * i + 1;",
-     "high = split ? i + pairs : 2 * i + 1;"},
-    {"pairs of neighbours as halves", "low = split ? i : 2 * i,", "low = i,"},
-    {"weight without bias", "y.v[j] *= w.v[j] + h.bias;", "y.v[j] *= w.v[j];"},
-    {"weight of the norm left out", "v *= qkv_weight(h, i);", ""},
-    {"weight before the norm, in the sum",
-     "const float v = qkv_load<D>(h.at.input, i);\n            sum",
-     "const float v = qkv_normed<D>(h, i);\n            sum"},
-    {"next slot", "(t.slot * part->cache_slot", "((t.slot + 1) * part->cache_slot"},
-    {"slot of the token's number", "y.slot = qkv_integer(a->slot_dtype, o.slots, t);",
-     "y.slot = t;"},
-    {"table row off by one", "o.sines[t.at * a->sin_stride + i]",
-     "o.sines[t.at * a->sin_stride + i + 1]"},
-    {"position of the next token", "qkv_integer(a->position_dtype, o.positions, t);",
-     "qkv_integer(a->position_dtype, o.positions, t) + 1;"},
-    {"low part of the frequency dropped", "f.lo = o.freqs[2 * i + 1];", "f.lo = 0.0f;"},
-    {"attention factor left out", "y.sine *= a->attention_factor;", ""},
-    {"last element not passed through", "qkv_pass<D>(h, 2 * pairs, dim, lane);",
-     "qkv_pass<D>(h, 2 * pairs, dim - 1, lane);"},
-    {"one element too many", "qkv_pass<D>(h, h.offset + pairs, dim, lane);",
-     "qkv_pass<D>(h, h.offset + pairs, dim + 1, lane);"},
-    {"between the halves nothing passed", "qkv_rows_pass<D, V>(h, pairs, h.offset, lane);", ""},
-    {"another tree: rows exchange nothing", "w.y = k_xor(w.y, 4u);", ""},
-    {"another tree: lanes ascend otherwise", "first = k_fma(x1, x1, k_fma(x0, x0, first));",
-     "first = k_fma(x0, x0, k_fma(x1, x1, first));"},
-    {"half a simdgroup leaves before the shuffles", "const float sum = qkv_rows_sum(D()",
-     "if (!active)\n        return;\n    const float sum = qkv_rows_sum(D()"},
-    {"negative slots not skipped", "&& t.slot >= 0;", ";"},
-    {"slots past the cache written", "y.slot >= a->part[k].slots)", "y.slot > a->part[k].slots)"},
-    {"rounding left out in match_unfused", "return h.rounded ? k_unpack(D(), k_pack(D(), v)) : v;",
-     "return v;"},
-};
+} emu_mutant;
+
+/* The text with the piece replaced, to free; NULL unless the piece is there exactly once. */
+char *emu_mutate(const char *text, const emu_mutant *mutant);
+
+typedef struct emu_mutants {
+    const char *text;
+    const emu_mutant *list;
+    int count;
+    const char *tests; /* the operators' tests: those whose name contains this */
+    int schedules;     /* of the operator's planner, numbered from 1; 0: it has no choice */
+    unsigned groups;   /* as in emu_device */
+} emu_mutants;
+
+/* Runs the tests on each mutant of the text (checked, a device a schedule), next to a device with
+ * the text as it is; they must fail, and pass on the text itself.  Each mutant has a process of its
+ * own, which ends at the first failure. */
+void emu_check_mutants(const emu_mutants *all);
 
 #endif

@@ -1,11 +1,11 @@
 /* qkv_prepare_test.c - the kernel text of the flagship through its operators: every combination
  * against float64, equal bits over thread orders, threads a group and schedules (and with the CPU
- * backend), rounding as the chain, faults, refusals; and mutants of the text that must fail. */
+ * backend), rounding as the chain, faults, refusals. */
 #include "device.h"
 #include "mutants.h"
 #include "ops/heads.h"
 #include "kernels/text.h"
-#include <pthread.h>
+#include "ops/rope/qkv_plan.h"
 #include <sys/mman.h>
 
 static const mlxn_dtype floats[] = {MLXN_F32, MLXN_F16, MLXN_BF16};
@@ -17,15 +17,11 @@ static const rig_device *on_text(int checked)
 {
     static rig_device devices[2] = {{.path = "fast"}, {.path = "checked"}};
     rig_device *d = &devices[checked];
-    char log[4096];
-    if (d->device)
-        return d;
-    emu_library *library = emu_compile(mlxn_kernel_text_qkv_prepare, checked, log, sizeof log);
-    if (!library) {
-        test_failed(__FILE__, __LINE__, "%s", log);
-        return NULL;
-    }
-    d->device = &emu_device_open(library)->base;
+    if (d->device || !emu_text(mlxn_kernel_text_qkv_prepare, checked))
+        return d->device ? d : NULL;
+    emu_device *e = emu_device_open(checked);
+    e->watch = "_rows_";
+    d->device = &e->base;
     CHECK_STATUS(mlxn_encoder_create(d->device, &d->encoder), MLXN_OK);
     return d;
 }
@@ -50,8 +46,8 @@ static int run(variant v, const heads_case *c, const heads_data *d, heads_result
 {
     const rig_device *on = on_text(v.checked);
     emu_device *e = emulated(on);
-    e->schedule = v.schedule;
-    e->threads = v.threads;
+    e->traits.schedule = (int)v.schedule;
+    e->traits.threads_wanted = v.threads;
     e->seed = v.seed;
     e->workers = v.workers;
     e->groups = v.groups;
@@ -81,7 +77,7 @@ static void check_case(const heads_case *c, uint64_t *seed, rig_worst *worst)
         {0, QKV_SCHEDULE_AUTO, 0, 6, 1, 0},
     };
     int n_cpu;
-    const rig_device *cpu = rig_devices(&n_cpu);
+    const rig_device *cpu = rig_cpu_devices(&n_cpu);
     heads_data d = heads_make(c, seed);
     heads_result first = heads_result_make(c, &d), r = heads_result_make(c, &d);
     if (run(variants[0], c, &d, &first, MLXN_OK) && c->rounding == MLXN_ROUND_EXACT)
@@ -114,8 +110,8 @@ TEST(kernel_text_matrix)
     }
     const emu_device *e = emulated(on_text(0));
     test_note("%d cases, %ld fast runs, %ld by rows; f32 worst %.2f ulp of the pair, %s", cases,
-              e->dispatches, e->rows_dispatches, worst.ulp, worst.where);
-    CHECK(e->rows_dispatches > e->dispatches / 8);
+              e->launches, e->watched, worst.ulp, worst.where);
+    CHECK(e->watched > e->launches / 8);
     CHECK(emulated(on_text(1))->findings == 0);
 }
 
@@ -208,8 +204,8 @@ TEST(kernel_text_matches_chain)
         mlxn_buffer *chain = rig_buffer(on->device, dtype, 3, shape, NULL);
         mlxn_buffer *weight = rig_vector(on->device, dtype, dim, w);
         mlxn_buffer *freqs = rig_buffer(on->device, MLXN_F32, 2, freqs_shape, NULL);
-        emulated(on)->schedule = i % 2 ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
-        emulated(on)->threads = 64;
+        emulated(on)->traits.schedule = i % 2 ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
+        emulated(on)->traits.threads_wanted = 64;
         CHECK_STATUS(
             mlxn_rope_freqs(on->device, MLXN_DESC(mlxn_rope_freqs_args, .output = freqs,
                                                   .exponent_dim = dim, .theta = 1e4, .scale = 1)),
@@ -339,23 +335,6 @@ TEST(kernel_text_faults)
     }
 }
 
-/* ---- mutants ---- */
-
-enum { MUTANTS = sizeof mutants / sizeof *mutants };
-
-/* The text with one piece replaced; NULL unless the piece is there exactly once. */
-static char *mutate(const struct mutant *m)
-{
-    const char *text = mlxn_kernel_text_qkv_prepare, *at = strstr(text, m->from);
-    if (!at || strstr(at + 1, m->from))
-        return NULL;
-    char *y = malloc(strlen(text) + strlen(m->to) + 1);
-    memcpy(y, text, (size_t)(at - text));
-    strcpy(y + (at - text), m->to);
-    strcat(y, at + strlen(m->from));
-    return y;
-}
-
 /* Two tokens whose rows lie 2^32 + 64 elements apart in a sparse mapping; normed into y. */
 static void run_far(const emu_library *library, qkv_schedule schedule, float *y)
 {
@@ -379,14 +358,18 @@ static void run_far(const emu_library *library, qkv_schedule schedule, float *y)
     uint64_t addresses[QKV_OPERANDS] = {(uintptr_t)x, (uintptr_t)y};
     buffers[QKV_OPERANDS] = (emu_buffer){&fault, sizeof fault};
     buffers[QKV_OPERANDS + 1] = (emu_buffer){&p, sizeof p};
-    qkv_plan plan = mlxn_qkv_plan(&p, addresses, schedule, 32);
+    const mlxn_gpu_traits gpu = {.schedule = (int)schedule, .threads_wanted = 32};
+    mlxn_gpu_plan plan = {0};
+    mlxn_gpu_launch *planned = NULL;
+    qkv_schedule chosen = QKV_SCHEDULE_AUTO;
+    CHECK_STATUS(mlxn_qkv_plan(&gpu, &p, addresses, &plan, &planned, &chosen), MLXN_OK);
     emu_report report;
-    const emu_launch launch = {.kernel = plan.entry,
+    const emu_launch launch = {.kernel = planned->entry,
                                .buffers = buffers,
                                .n_buffers = QKV_OPERANDS + 2,
-                               .groups = {plan.grid.groups[0], plan.grid.groups[1], 1},
+                               .groups = {planned->groups[0], planned->groups[1], 1},
                                .threads = 32};
-    CHECK(plan.schedule == schedule);
+    CHECK(chosen == schedule);
     CHECK(emu_dispatch(library, &launch, &report) == 0);
     munmap(x, bytes);
 }
@@ -394,18 +377,18 @@ static void run_far(const emu_library *library, qkv_schedule schedule, float *y)
 /* Offsets past 2^32 elements; a twin of the text that truncates them gives other values. */
 TEST(kernel_text_far_offsets)
 {
-    static const struct mutant narrow = {"32-bit offset", "(t.at * part->input_token + j",
-                                         "((int64_t)(int)(t.at * part->input_token) + j"};
+    static const emu_mutant narrow = {"32-bit offset", "(t.at * part->input_token + j",
+                                      "((int64_t)(int)(t.at * part->input_token) + j"};
     static _Alignas(16) float y[128], twin[128];
     char log[2048];
     REQUIRE(on_text(0));
-    char *text = mutate(&narrow);
+    char *text = emu_mutate(mlxn_kernel_text_qkv_prepare, &narrow);
     emu_library *truncating = text ? emu_compile(text, EMU_FAST, log, sizeof log) : NULL;
     free(text);
     REQUIRE(truncating);
     for (int k = 0; k < 2; k++) {
         qkv_schedule schedule = k ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
-        run_far(emulated(on_text(0))->library, schedule, y);
+        run_far(emu_text(mlxn_kernel_text_qkv_prepare, 0), schedule, y);
         run_far(truncating, schedule, twin);
         for (int t = 0; t < 2; t++) {
             double sum = 0;
@@ -419,106 +402,4 @@ TEST(kernel_text_far_offsets)
         CHECK(memcmp(y, twin, sizeof y));
     }
     emu_release(truncating);
-}
-
-static emu_library *mutated[MUTANTS];
-static atomic_int next_mutant;
-
-static void *compile_mutants(void *unused)
-{
-    char log[2048];
-    for (int i; (i = atomic_fetch_add(&next_mutant, 1)) < MUTANTS;) {
-        char *text = mutate(&mutants[i]);
-        mutated[i] = text ? emu_compile(text, EMU_CHECKED_TEXT, log, sizeof log) : NULL;
-        free(text);
-    }
-    return unused;
-}
-
-/* Cases that between them reach every part of the text. */
-static heads_case mutant_case(int i, uint64_t *seed)
-{
-    static const mlxn_rope_pairing ropes[] = {MLXN_ROPE_NEOX, MLXN_ROPE_PROPORTIONAL,
-                                              MLXN_ROPE_INTERLEAVED_PREFIX};
-    heads_case c = heads_random(i % 2 ? MLXN_BF16 : MLXN_F32, ropes[i % 3], MLXN_F32, 256, seed);
-    c.tokens = 5;
-    c.pairs = i % 3 ? 64 : 128;
-    c.cache_dtype = i % 4 < 2 ? MLXN_F16 : MLXN_F32;
-    c.in_place = i / 2 % 2;
-    c.no_output = 0;
-    c.tables = i == 3 || i == 4;
-    c.layout = i % 3 == 1 ? HEADS_MAJOR : HEADS_DENSE;
-    c.eps = 1e-2f;
-    c.bias = 1;
-    c.attention_factor = 0.8125f;
-    c.rounding = i == 7 ? MLXN_ROUND_MATCH_UNFUSED : MLXN_ROUND_EXACT;
-    for (int p = 0; p < PARTS; p++) {
-        c.heads[p] = i == 5 && p == 0 ? 200 : 1 + p;
-        c.norm[p] = MLXN_NORM_WEIGHTED;
-        c.rope[p] = p == PART_V ? MLXN_ROPE_NONE : ropes[i % 3];
-    }
-    return c;
-}
-
-/* Whether a mutant's output or the emulator gives it away in this case. */
-static int caught(emu_device *e, const rig_device *on, int i, int slot_past)
-{
-    uint64_t seed = 101 + (uint64_t)i;
-    heads_case c = mutant_case(i, &seed);
-    heads_data d = heads_make(&c, &seed);
-    heads_result want = heads_result_make(&c, &d), got = heads_result_make(&c, &d);
-    mlxn_status status = slot_past ? MLXN_ERR_FAULT : MLXN_OK;
-    int found = 0;
-    if (slot_past)
-        d.slots[4] = c.slots;
-    run((variant){0, QKV_SCHEDULE_LANES, 32, 0, 1, 2}, &c, &d, &want, status);
-    for (int k = 0; k < 2 && !found; k++) {
-        e->schedule = k ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
-        e->threads = 64;
-        e->groups = 2;
-        e->seed = 7;
-        e->findings = 0;
-        e->want = status;
-        heads_run(on, &c, &d, &got, MLXN_OK);
-        found = e->findings || !heads_result_equal(&c, &d, &want, &got);
-    }
-    heads_result_free(&want);
-    heads_result_free(&got);
-    heads_free(&d);
-    return found;
-}
-
-TEST(kernel_text_mutants_are_caught)
-{
-    pthread_t other;
-    int survivors = 0;
-    REQUIRE(on_text(0));
-    REQUIRE(pthread_create(&other, NULL, compile_mutants, NULL) == 0);
-    compile_mutants(NULL);
-    pthread_join(other, NULL);
-    for (int m = -1; m < MUTANTS; m++) { /* -1: the text as it is, which must not be caught */
-        rig_device on = {.path = "mutant"};
-        int found = 0;
-        const emu_library *library = m < 0 ? emulated(on_text(1))->library : mutated[m];
-        if (!library) {
-            test_failed(__FILE__, __LINE__, "mutant \"%s\" does not apply or compile",
-                        mutants[m].name);
-            continue;
-        }
-        emu_device *e = emu_device_open(library);
-        e->quiet = 1;
-        on.device = &e->base;
-        REQUIRE_OK(mlxn_encoder_create(on.device, &on.encoder));
-        for (int i = 0; i < 9 && !found; i++)
-            found = caught(e, &on, i % 8, i == 8);
-        if (found != (m >= 0))
-            test_failed(__FILE__, __LINE__, "mutant \"%s\" %s", m < 0 ? "none" : mutants[m].name,
-                        found ? "caught" : "survives");
-        survivors += m >= 0 && !found;
-        mlxn_encoder_release(on.encoder);
-        mlxn_device_release(on.device);
-        if (m >= 0)
-            emu_release(mutated[m]);
-    }
-    test_note("%d mutants, %d survive", (int)MUTANTS, survivors);
 }

@@ -230,9 +230,9 @@ static void check_alias(const worker *w, const region *r, const record &other, i
 static int check_byte(worker *w, const region *r, cell *c, const record &a, int64_t at, int kind)
 {
     const bool writes = kind != READ;
-    if (r->shared && kind == READ && !c->write) {
-        finding(&emu_report::uninitialised, "%s[byte %lld] read by thread %u, never written",
-                r->name.c_str(), (long long)at, a.thread);
+    if (r->shared && kind != WRITE && !c->write) {
+        finding(&emu_report::uninitialised, "%s[byte %lld] %s by thread %u, never written",
+                r->name.c_str(), (long long)at, verbs[kind], a.thread);
         return 1;
     }
     const record *other = racing(*c, a, writes);

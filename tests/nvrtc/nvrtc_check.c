@@ -104,7 +104,14 @@ static int compile(const char *name, const char *text, const char *arch, const c
 int main(int argc, char **argv)
 {
     static const char *const archs[] = {"sm_75", "sm_90", "sm_120"};
-    static const char *const dims[] = {NULL, "-DQKV_HEAD_DIM=256"};
+    static const struct {
+        const char *name, *text, *option;
+    } texts[] = {
+#define TEXT(name) {#name, mlxn_kernel_text_##name, NULL},
+        MLXN_KERNEL_TEXTS(TEXT)
+#undef TEXT
+            {"qkv_prepare", mlxn_kernel_text_qkv_prepare, "-DQKV_HEAD_DIM=256"},
+    };
     int passed = 0, failed = 0, major = 0, minor = 0;
     void *library = open_library(argc > 1 ? argv[1] : NULL);
     if (!library || !bind(library)) {
@@ -114,8 +121,8 @@ int main(int argc, char **argv)
     nvrtc.version(&major, &minor);
     printf("NVRTC %d.%d\n", major, minor);
     for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
-        for (size_t k = 0; k < sizeof dims / sizeof *dims; k++) {
-            int ok = compile("qkv_prepare", mlxn_kernel_text_qkv_prepare, archs[i], dims[k]);
+        for (size_t k = 0; k < sizeof texts / sizeof *texts; k++) {
+            int ok = compile(texts[k].name, texts[k].text, archs[i], texts[k].option);
             passed += ok;
             failed += !ok;
         }

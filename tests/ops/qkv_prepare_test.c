@@ -223,8 +223,9 @@ TEST(qkv_prepare_faults)
     int n;
     const rig_device *on = rig_devices(&n);
     uint64_t seed = 41;
-    for (int i = 0; i < 6; i++) {
+    for (int k = 0; k < 6 * n; k++) {
         static const int64_t bad[] = {11, INT32_MAX, -1, (int64_t)INT32_MAX + 1, INT64_MIN, 12};
+        const int i = k % 6;
         int of_slot = i < 2 || i == 5;
         heads_case c = heads_random(MLXN_F32, MLXN_ROPE_NEOX, MLXN_F32, 32, &seed);
         c.tokens = 3;
@@ -235,9 +236,9 @@ TEST(qkv_prepare_faults)
         c.position_dtype = c.slot_dtype = MLXN_I64;
         heads_data d = heads_make(&c, &seed);
         heads_result good = heads_result_make(&c, &d), r = heads_result_make(&c, &d);
-        REQUIRE(heads_run(&on[i % n], &c, &d, &good, MLXN_OK));
+        REQUIRE(heads_run(&on[k / 6], &c, &d, &good, MLXN_OK));
         *(of_slot ? &d.slots[1] : &d.positions[1]) = bad[i];
-        CHECK(heads_run(&on[i % n], &c, &d, &r, MLXN_ERR_FAULT));
+        CHECK(heads_run(&on[k / 6], &c, &d, &r, MLXN_ERR_FAULT));
         CHECK(strstr(mlxn_last_error(), of_slot ? "slot" : "position") != NULL);
         for (int p = 0; p < PARTS; p++) /* token 1 is missing, its neighbours are not */
             for (int64_t t = 0; t < 3 && c.heads[p]; t++) {

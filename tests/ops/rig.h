@@ -5,7 +5,8 @@
 
 #include "test.h"
 
-/* Every path of this machine with 1 thread, best path first, then the best path with 2, 3 and 8. */
+/* CPU: every path of this machine with 1 thread, best path first, then the best path with 2, 3 and
+ * 8. */
 enum { RIG_MAX = 8 };
 typedef struct rig_device {
     mlxn_device *device;
@@ -13,7 +14,12 @@ typedef struct rig_device {
     const char *path;
     uint32_t threads;
 } rig_device;
-/* The devices, opened on first use and kept; *count of them. */
+/* The CPU's devices, opened on first use and kept; *count of them. */
+const rig_device *rig_cpu_devices(int *count);
+/* The devices that the tests of operators run on, whose results must be the same bits: what
+ * rig_source gives, by default the one that --device names, or the CPU's.  A
+ * second one is open in any case, though not counted, for tests that need another device. */
+extern const rig_device *(*rig_source)(int *count);
 const rig_device *rig_devices(int *count);
 
 /* A dense buffer with these contents (zeros for NULL). */

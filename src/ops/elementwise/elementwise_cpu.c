@@ -5,9 +5,7 @@
  * tanh u is near -1. */
 #include "backends/cpu/kernel.h"
 #include "backends/cpu/math.h"
-#include "ops/elementwise/elementwise.h"
-
-typedef enum function { GELU_MUL, ADD, MUL, SOFTCAP } function;
+#include "ops/elementwise/elementwise_params.h"
 
 /* u = sqrt(2/pi) (x + 0.044715 x^3) */
 static inline vf gelu(vf x)
@@ -17,38 +15,38 @@ static inline vf gelu(vf x)
     return vf_div(x, vf_add(vf_set(1.0f), vf_exp(minus_2u)));
 }
 
-static inline vf apply(function f, vf a, vf b, vf scalar)
+static inline vf apply(elementwise_function f, vf a, vf b, vf scalar)
 {
-    if (f == GELU_MUL)
+    if (f == ELEMENTWISE_GELU_MUL)
         return vf_mul(gelu(a), b);
-    if (f == ADD)
+    if (f == ELEMENTWISE_ADD)
         return vf_add(a, b);
-    if (f == MUL)
+    if (f == ELEMENTWISE_MUL)
         return vf_mul(a, b);
     return vf_mul(scalar, vf_tanh(vf_div(a, scalar)));
 }
 
-/* n elements from a, b (not read by SOFTCAP) and out. */
-static inline void do_run(function f, mlxn_dtype dtype, const char *a, const char *b, char *out,
-                          int64_t n, vf scalar)
+/* n elements from a, b (not read by ELEMENTWISE_SOFTCAP) and out. */
+static inline void do_run(elementwise_function f, mlxn_dtype dtype, const char *a, const char *b,
+                          char *out, int64_t n, vf scalar)
 {
     int64_t i = 0;
     for (; i + VF_LANES <= n; i += VF_LANES) {
         vf x = vf_load_as(dtype, a, i), y = x;
-        if (f != SOFTCAP)
+        if (f != ELEMENTWISE_SOFTCAP)
             y = vf_load_as(dtype, b, i);
         vf_store_as(dtype, out, i, apply(f, x, y, scalar));
     }
     if (i < n) {
         int left = (int)(n - i);
         vf x = vf_load_as_n(dtype, a, i, left), y = x;
-        if (f != SOFTCAP)
+        if (f != ELEMENTWISE_SOFTCAP)
             y = vf_load_as_n(dtype, b, i, left);
         vf_store_as_n(dtype, out, i, apply(f, x, y, scalar), left);
     }
 }
 
-static inline void do_split(const mlxn_cpu_call *call, function f, mlxn_dtype dtype)
+static inline void do_split(const mlxn_cpu_call *call, elementwise_function f, mlxn_dtype dtype)
 {
     const elementwise_params *p = call->args;
     const int64_t bytes = (int64_t)cpu_dtype_bytes(dtype), total = p->rows * p->dim;
@@ -70,7 +68,7 @@ static inline void do_split(const mlxn_cpu_call *call, function f, mlxn_dtype dt
 }
 
 /* A copy of the loops for each dtype. */
-static inline void do_typed(const mlxn_cpu_call *call, function f)
+static inline void do_typed(const mlxn_cpu_call *call, elementwise_function f)
 {
     switch (((const elementwise_params *)call->args)->dtype) {
     case MLXN_F32:
@@ -87,20 +85,20 @@ static inline void do_typed(const mlxn_cpu_call *call, function f)
 
 CPU_KERNEL(gelu_mul)
 {
-    do_typed(call, GELU_MUL);
+    do_typed(call, ELEMENTWISE_GELU_MUL);
 }
 
 CPU_KERNEL(add)
 {
-    do_typed(call, ADD);
+    do_typed(call, ELEMENTWISE_ADD);
 }
 
 CPU_KERNEL(mul)
 {
-    do_typed(call, MUL);
+    do_typed(call, ELEMENTWISE_MUL);
 }
 
 CPU_KERNEL(softcap)
 {
-    do_typed(call, SOFTCAP);
+    do_typed(call, ELEMENTWISE_SOFTCAP);
 }

@@ -6,7 +6,7 @@
 #include <math.h>
 #include "backends/cpu/kernel.h"
 #include "backends/cpu/math.h"
-#include "ops/elementwise/elementwise.h"
+#include "ops/elementwise/elementwise_params.h"
 
 typedef struct softmax_row {
     const char *input;

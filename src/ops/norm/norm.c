@@ -4,7 +4,7 @@
 #include <mlxn/ops/norm.h>
 #include "ops/check.h"
 #include "ops/kernels.h"
-#include "ops/norm/norm.h"
+#include "ops/norm/norm_params.h"
 
 typedef struct named {
     const char *name;
@@ -122,7 +122,7 @@ mlxn_status mlxn_norm_add(mlxn_encoder *enc, const mlxn_norm_add_args *args)
 mlxn_status mlxn_residual_norm(mlxn_encoder *enc, const mlxn_residual_norm_args *args)
 {
     const char *op = "residual_norm";
-    norm_params p = {0};
+    norm_params p = {.residual_first = 1};
     MLXN_TRY(op_encoder(op, enc));
     OP_ARGS(op, mlxn_residual_norm_args, a, args);
     named in = {"input", a.input}, w = {"weight", a.weight}, residual = {"residual", a.residual};

@@ -3,7 +3,7 @@
  * Threads take rows.  A row is read once for each sum and once for the result, and what a pass
  * needs is computed again from the operands rather than kept: a row stays in the cache, nothing
  * rounded is read back, and an element is read before it is overwritten, so in place is safe. */
-#include "ops/norm/norm.h"
+#include "ops/norm/norm_params.h"
 #include "ops/norm/rms_cpu.h"
 
 /* One row: its operands' addresses, and r of the norms computed so far. */

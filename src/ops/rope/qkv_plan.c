@@ -3,7 +3,9 @@
  * Measured on an H200: half a simdgroup a head with 16-byte accesses and sines and cosines kept in
  * registers reaches 0.91 to 0.94 of copy speed on many tokens, a simdgroup a head 0.55 to 0.68; on
  * few tokens the latter is as fast or faster, and it takes every shape. */
-#include <string.h>
+#include "kernels/text.h"
+#include "ops/norm/norm_params.h"
+#include "ops/plans.h"
 #include "ops/rope/qkv_plan.h"
 
 enum { ROWS_PAIRS = 256, ROWS_HEADS = 2048, GRID_X = 0x7fffffff, GRID_Y = 65535 };
@@ -58,48 +60,89 @@ static const char *entry_of(const qkv_params *p, qkv_schedule schedule)
     return entries[schedule == QKV_SCHEDULE_ROWS][dtype];
 }
 
-qkv_plan mlxn_qkv_plan(const qkv_params *p, const uint64_t addresses[QKV_OPERANDS],
-                       qkv_schedule wanted, uint32_t threads)
+static qkv_schedule choose(const mlxn_gpu_traits *gpu, const qkv_params *p,
+                           const uint64_t addresses[QKV_OPERANDS])
 {
     const int64_t heads = all_heads(p);
-    qkv_plan plan = {.schedule = QKV_SCHEDULE_LANES};
-    if (wanted == QKV_SCHEDULE_AUTO && p->tokens >= (ROWS_HEADS + heads - 1) / heads)
-        wanted = QKV_SCHEDULE_ROWS;
-    if (wanted == QKV_SCHEDULE_ROWS && rows_fit(p, addresses))
-        plan.schedule = QKV_SCHEDULE_ROWS;
-    /* rows: a half simdgroup works on about four heads of its token */
-    const int rows = plan.schedule == QKV_SCHEDULE_ROWS;
-    plan.grid.threads = threads ? threads : rows ? 64 : 32;
-    int64_t a_group = rows ? (int64_t)plan.grid.threads / 16 * 4 : plan.grid.threads / 32;
-    int64_t y = (heads + a_group - 1) / a_group;
-    plan.grid.groups[0] = (uint32_t)(p->tokens < GRID_X ? p->tokens : GRID_X);
-    plan.grid.groups[1] = (uint32_t)(y < GRID_Y ? y : GRID_Y);
-    plan.grid.groups[2] = 1;
-    plan.entry = entry_of(p, plan.schedule);
-    return plan;
+    int rows = gpu->schedule == QKV_SCHEDULE_ROWS;
+    if (gpu->schedule == QKV_SCHEDULE_AUTO)
+        rows = p->tokens >= (ROWS_HEADS + heads - 1) / heads;
+    return rows && rows_fit(p, addresses) ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
 }
 
-void mlxn_qkv_from_norm(const norm_params *norm, int has_weight, qkv_params *out,
-                        int operand[QKV_OPERANDS])
+mlxn_status mlxn_qkv_plan(const mlxn_gpu_traits *gpu, const qkv_params *p,
+                          const uint64_t addresses[QKV_OPERANDS], mlxn_gpu_plan *plan,
+                          mlxn_gpu_launch **out, qkv_schedule *chosen)
 {
-    memset(out, 0, sizeof *out);
-    out->part[0] = (qkv_part_params){
-        .heads = 1,
-        .input_token = norm->stride[RMS_NORM_INPUT],
-        .output_token = norm->stride[RMS_NORM_OUTPUT],
-        .norm = has_weight ? QKV_NORM_WEIGHTED : QKV_NORM_WEIGHTLESS,
-        .weight_dtype = norm->weight_dtype,
-    };
-    out->tokens = norm->rows;
-    out->dim = norm->dim;
-    out->dtype = norm->dtype;
-    out->eps = norm->eps;
-    out->weight_bias = norm->weight_bias;
-    out->attention_factor = 1.0f;
-    out->present = 1 << QKV_INPUT | 1 << QKV_OUTPUT | has_weight << QKV_WEIGHT;
+    const qkv_schedule schedule = choose(gpu, p, addresses);
+    mlxn_gpu_launch *launch;
+    MLXN_TRY(mlxn_gpu_add(plan, mlxn_kernel_text_qkv_prepare, entry_of(p, schedule), p, sizeof *p,
+                          &launch));
+    /* rows: a half simdgroup works on about four heads of its token */
+    const int rows = schedule == QKV_SCHEDULE_ROWS;
+    launch->early = 1;
+    launch->threads = gpu->threads_wanted ? gpu->threads_wanted : rows ? 64 : 32;
+    const int64_t a_group = rows ? (int64_t)launch->threads / 16 * 4 : launch->threads / 32;
+    const int64_t y = (all_heads(p) + a_group - 1) / a_group;
+    launch->groups[0] = (uint32_t)(p->tokens < GRID_X ? p->tokens : GRID_X);
+    launch->groups[1] = (uint32_t)(y < GRID_Y ? y : GRID_Y);
+    if (chosen)
+        *chosen = schedule;
+    *out = launch;
+    return MLXN_OK;
+}
+
+/* Plans with the operands of a node: operand[i] is the node's number of operand i, or -1. */
+static mlxn_status plan_operands(const mlxn_gpu_traits *gpu, const mlxn_node *node,
+                                 const qkv_params *p, const int operand[QKV_OPERANDS],
+                                 mlxn_gpu_plan *plan)
+{
+    uint64_t addresses[QKV_OPERANDS] = {0};
+    mlxn_gpu_launch *launch;
+    for (int i = 0; i < QKV_OPERANDS; i++)
+        if (operand[i] >= 0)
+            addresses[i] = node->operands[operand[i]].range.address;
+    MLXN_TRY(mlxn_qkv_plan(gpu, p, addresses, plan, &launch, NULL));
+    for (int i = 0; i < QKV_OPERANDS; i++)
+        mlxn_gpu_bind(launch, operand[i] < 0 ? MLXN_GPU_NONE : operand[i], 0);
+    mlxn_gpu_bind(launch, MLXN_GPU_FAULT, 0);
+    return MLXN_OK;
+}
+
+const char *const mlxn_qkv_prepare_faults[] = {"position", "slot", NULL};
+
+mlxn_status mlxn_qkv_prepare_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node,
+                                  mlxn_gpu_plan *plan)
+{
+    int operand[QKV_OPERANDS];
+    for (int i = 0; i < QKV_OPERANDS; i++)
+        operand[i] = i;
+    return plan_operands(gpu, node, node->args, operand, plan);
+}
+
+/* rms_norm: rows are tokens of one head. */
+mlxn_status mlxn_rms_norm_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node,
+                               mlxn_gpu_plan *plan)
+{
+    const norm_params *norm = node->args;
+    const int weighted = node->operands[RMS_NORM_WEIGHT].storage != NULL;
+    int operand[QKV_OPERANDS];
+    qkv_params p = {.tokens = norm->rows,
+                    .dim = norm->dim,
+                    .dtype = norm->dtype,
+                    .eps = norm->eps,
+                    .weight_bias = norm->weight_bias,
+                    .attention_factor = 1.0f,
+                    .present = 1 << QKV_INPUT | 1 << QKV_OUTPUT | weighted << QKV_WEIGHT};
+    p.part[0] = (qkv_part_params){.heads = 1,
+                                  .input_token = norm->stride[RMS_NORM_INPUT],
+                                  .output_token = norm->stride[RMS_NORM_OUTPUT],
+                                  .norm = weighted ? QKV_NORM_WEIGHTED : QKV_NORM_WEIGHTLESS,
+                                  .weight_dtype = norm->weight_dtype};
     for (int i = 0; i < QKV_OPERANDS; i++)
         operand[i] = -1;
     operand[QKV_INPUT] = RMS_NORM_INPUT;
     operand[QKV_OUTPUT] = RMS_NORM_OUTPUT;
-    operand[QKV_WEIGHT] = has_weight ? RMS_NORM_WEIGHT : -1;
+    operand[QKV_WEIGHT] = weighted ? RMS_NORM_WEIGHT : -1;
+    return plan_operands(gpu, node, &p, operand, plan);
 }

@@ -1,0 +1,18 @@
+/* plans.h - the planners of GPU launches and the texts of faults, named in kernels.def. */
+#ifndef MLXN_OPS_PLANS_H
+#define MLXN_OPS_PLANS_H
+
+#include "core/gpu.h"
+
+#define MLXN_PLANNER(name)                                                            \
+    mlxn_status mlxn_##name##_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node, \
+                                   mlxn_gpu_plan *plan)
+
+MLXN_PLANNER(rms_norm);
+MLXN_PLANNER(norm_row);
+MLXN_PLANNER(elementwise);
+MLXN_PLANNER(softmax);
+MLXN_PLANNER(qkv_prepare);
+extern const char *const mlxn_qkv_prepare_faults[];
+
+#endif
