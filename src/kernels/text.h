@@ -11,6 +11,8 @@
     X(matvec)                \
     X(norm)                  \
     X(qkv_prepare)           \
+    X(sample_all)            \
+    X(sampling)              \
     X(softmax)               \
     X(weight_pack)
 
