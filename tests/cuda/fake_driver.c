@@ -40,6 +40,7 @@ static _Thread_local struct CUctx_st *current;
 
 void fake_reset(void)
 {
+    fake.edges = fake.early_edges = 0;
     fake.calls = fake.launches = fake.graph_launches = fake.syncs = fake.findings = 0;
     fake.fail_at = 0;
     fake.failed = NULL;
@@ -463,6 +464,7 @@ CUDA_RESULT cuModuleGetFunction(struct CUfunc_st **function, struct CUmod_st *mo
     f->library = module->library;
     f->n_parameters = n;
     f->args_bytes = n ? emu_args_bytes(module->library, name) : 0;
+    f->writes = n ? emu_writes(module->library, name) : 0;
     snprintf(f->name, sizeof f->name, "%s", name);
     f->next = module->functions;
     module->functions = f;
@@ -541,9 +543,30 @@ CUDA_RESULT cuGraphAddKernelNode_v2(struct CUgraphNode_st **node, struct CUgraph
     if (n_after)
         memcpy(n->after, after, n_after * sizeof *after);
     n->index = graph->n;
+    fake.edges += (long)n_after;
     graph->nodes = realloc(graph->nodes, (size_t)(graph->n + 1) * sizeof(fake_node *));
     graph->nodes[graph->n++] = n;
     *node = n;
+    LEAVE(0);
+}
+
+CUDA_RESULT cuGraphAddDependencies_v2(struct CUgraph_st *graph, struct CUgraphNode_st *const *from,
+                                      struct CUgraphNode_st *const *to, const CUDA_EDGE *edges,
+                                      size_t count)
+{
+    ENTER
+    NEEDS_CONTEXT
+    static const CUDA_EDGE programmatic = {MLXN_CU_PROGRAMMATIC_PORT, 0, MLXN_CU_PROGRAMMATIC, {0}};
+    for (size_t i = 0; i < count; i++) {
+        fake_node *n = to[i];
+        if (fake.architecture < 90 || memcmp(&edges[i], &programmatic, sizeof programmatic) ||
+            from[i]->index >= n->index || graph->nodes[n->index] != n)
+            LEAVE(FAKE_INVALID_VALUE);
+        n->after = realloc(n->after, (n->n_after + 1) * sizeof *n->after);
+        n->after[n->n_after++] = from[i];
+        n->early = 1;
+        fake.early_edges++;
+    }
     LEAVE(0);
 }
 

@@ -24,6 +24,13 @@ typedef struct mlxn_cuda_staging {
     size_t used;
 } mlxn_cuda_staging;
 
+/* How the launches of a graph are ordered; see graph.c. */
+typedef enum mlxn_cuda_edges {
+    MLXN_CUDA_EDGES_FULL,
+    MLXN_CUDA_EDGES_PROGRAMMATIC,
+    MLXN_CUDA_EDGES_CHAIN,
+} mlxn_cuda_edges;
+
 typedef struct mlxn_cuda_module mlxn_cuda_module;
 
 typedef struct mlxn_cuda_device {
@@ -36,6 +43,7 @@ typedef struct mlxn_cuda_device {
     char name[128], path[16];
     size_t memory_bytes;
     int pooled; /* memory comes from the driver's stream-ordered pool */
+    mlxn_cuda_edges edges;
 
     pthread_mutex_t stream_lock; /* the stream, what is queued on it, staging, scratch */
     mlxn_commit *first, **last;  /* not known to be done, oldest first */

@@ -3,7 +3,14 @@
  * Dispatches between two barriers are independent, so the edges are: every launch depends on all
  * launches of the group before its own, and on the earlier launches of its plan where it says so.
  * Launches that something in their group depends on already are left out of the group's end.  A
- * replay is one call of the driver. */
+ * replay is one call of the driver.
+ *
+ * A launch that calls k_wait() (`early`) and depends on one other alone gets a programmatic edge
+ * from it: it starts when every group of the other has begun and called k_wait() in turn, and only
+ * k_wait() lets it go on when the other has ended.  Since that one has waited too, all that came
+ * before has ended as well.  In a chain all launches follow one another, the independent ones too,
+ * so that most have such an edge.  MLXN_CUDA_EDGES chooses: "full" (no such edges), "programmatic",
+ * "chain". */
 #include <stdlib.h>
 #include <string.h>
 #include "backends/cuda/cuda.h"
@@ -42,6 +49,10 @@ static mlxn_status list_add(node_list *list, struct CUgraphNode_st *node)
 static mlxn_status add_launch(builder *b, const mlxn_node *node, const mlxn_gpu_launch *launch,
                               const node_list *after, struct CUgraphNode_st **out)
 {
+    static const mlxn_cuda_edge edge = {.from_port = MLXN_CU_PROGRAMMATIC_PORT,
+                                        .type = MLXN_CU_PROGRAMMATIC};
+    const int early = b->cuda->edges != MLXN_CUDA_EDGES_FULL && launch->early && after->count == 1;
+    mlxn_cuda_driver *cu = &b->cuda->cu;
     mlxn_cuda_parameters p;
     mlxn_cuda_bind(b->cuda, node, launch, b->scratch, &p);
     mlxn_cuda_kernel_node kernel = {
@@ -51,8 +62,10 @@ static mlxn_status add_launch(builder *b, const mlxn_node *node, const mlxn_gpu_
         .shared_bytes = launch->shared_bytes,
         .parameters = p.pointer,
     };
-    return CU(&b->cuda->cu, cuGraphAddKernelNode_v2, out, b->graph, after->nodes, after->count,
-              &kernel);
+    MLXN_TRY(CU(cu, cuGraphAddKernelNode_v2, out, b->graph, after->nodes, early ? 0 : after->count,
+                &kernel));
+    return early ? CU(cu, cuGraphAddDependencies_v2, b->graph, after->nodes, out, &edge, 1)
+                 : MLXN_OK;
 }
 
 /* The launches of one plan; `ends` is room for those that nothing in the plan follows yet. */
@@ -61,7 +74,8 @@ static mlxn_status add_plan(builder *b, const mlxn_node *node, node_list *ends)
     ends->count = 0;
     for (int i = 0; i < node->plan->n_launches; i++) {
         const mlxn_gpu_launch *launch = &node->plan->launches[i];
-        const int follows = launch->after && ends->count;
+        const int follows =
+            (launch->after || b->cuda->edges == MLXN_CUDA_EDGES_CHAIN) && ends->count;
         struct CUgraphNode_st *added;
         MLXN_TRY(add_launch(b, node, launch, follows ? ends : &b->before, &added));
         if (follows)
@@ -76,7 +90,7 @@ static mlxn_status add_plan(builder *b, const mlxn_node *node, node_list *ends)
 static mlxn_status add_work(builder *b, const mlxn_work *work, node_list *ends)
 {
     for (const mlxn_node *node = work->first; node; node = node->next) {
-        if (node->barrier_before && b->group.count) {
+        if ((node->barrier_before || b->cuda->edges == MLXN_CUDA_EDGES_CHAIN) && b->group.count) {
             const node_list spare = b->before;
             b->before = b->group;
             b->group = spare;
