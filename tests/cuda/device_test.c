@@ -474,7 +474,9 @@ TEST(cuda_lost_device)
 static mlxn_status scenario(void)
 {
     bench b;
+    const int64_t few = 16;
     mlxn_graph *graph = NULL;
+    mlxn_buffer *small = NULL;
     float got[STEP_ELEMENTS];
     mlxn_status status = bench_open(&b);
     if (status == MLXN_OK)
@@ -483,6 +485,10 @@ static mlxn_status scenario(void)
         status = finish(b.encoder);
     if (status == MLXN_OK)
         status = record_rounds(b.encoder, b.v);
+    if (status == MLXN_OK) /* what the host sees of the graph */
+        status = mlxn_buffer_create(b.device, MLXN_F32, 1, &few, &small);
+    if (status == MLXN_OK)
+        status = cuda_advance(b.encoder, small, few, 1, 1);
     if (status == MLXN_OK)
         status = mlxn_graph_capture(b.encoder, &graph);
     for (int i = 0; i < 2 && status == MLXN_OK; i++) {
@@ -494,6 +500,11 @@ static mlxn_status scenario(void)
         status = mlxn_buffer_read(b.v[0], 0, got, sizeof got);
     if (status == MLXN_OK && got[5] != rounds(b.start[5], 6))
         test_failed(__FILE__, __LINE__, "wrong result without a failure");
+    if (status == MLXN_OK)
+        status = mlxn_buffer_read(small, 0, got, sizeof *got);
+    if (status == MLXN_OK && got[0] != 2)
+        test_failed(__FILE__, __LINE__, "wrong small result without a failure");
+    mlxn_buffer_release(small);
     mlxn_graph_release(graph);
     bench_close(&b);
     return status;

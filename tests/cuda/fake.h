@@ -20,7 +20,7 @@ typedef struct fake_control {
     unsigned fail_code;
     const char *failed; /* the call that did */
     /* what happened since fake_reset */
-    long calls, launches, graph_launches, syncs;
+    long calls, launches, graph_launches, syncs, copies_out;
     long edges, early_edges; /* of graphs: full, programmatic */
     long findings;           /* of the emulator, and of the fake itself */
     char finding[600];       /* the first */

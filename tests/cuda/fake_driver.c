@@ -40,7 +40,7 @@ static _Thread_local struct CUctx_st *current;
 
 void fake_reset(void)
 {
-    fake.edges = fake.early_edges = 0;
+    fake.edges = fake.early_edges = fake.copies_out = 0;
     fake.calls = fake.launches = fake.graph_launches = fake.syncs = fake.findings = 0;
     fake.fail_at = 0;
     fake.failed = NULL;
@@ -248,7 +248,10 @@ CUDA_RESULT cuEventRecord(struct CUevent_st *event, struct CUstream_st *stream)
 CUDA_RESULT cuEventQuery(struct CUevent_st *event)
 {
     ENTER
-    LEAVE(event->step <= fake_ran() ? 0 : MLXN_CU_NOT_READY);
+    if (event->step <= fake_ran())
+        LEAVE(0);
+    const unsigned failed = fake_run(fake_ran() + 1); /* time passes */
+    LEAVE(failed ? failed : MLXN_CU_NOT_READY);
 }
 
 CUDA_RESULT cuEventSynchronize(struct CUevent_st *event)
@@ -369,6 +372,7 @@ CUDA_RESULT cuMemcpyDtoHAsync_v2(void *to, unsigned long long from, size_t bytes
     NEEDS_CONTEXT
     if (!stream || !fake_memory_at(from, bytes, NULL))
         LEAVE(FAKE_INVALID_VALUE);
+    fake.copies_out++;
     fake_queue(&(fake_step){.kind = FAKE_COPY_OUT, .address = from, .to = to, .bytes = bytes});
     LEAVE(fake_is_pinned(to, bytes) ? 0 : fake_run(fake_newest()));
 }

@@ -21,6 +21,7 @@ static void cuda_close(mlxn_device *device)
     mlxn_cuda_device *cuda = (mlxn_cuda_device *)device;
     if (cuda->context) {
         (void)mlxn_cuda_enter(cuda);
+        mlxn_cuda_mirror_close(cuda);
         mlxn_cuda_queue_close(cuda);
         mlxn_cuda_memory_close(cuda);
         mlxn_cuda_modules_close(cuda);
@@ -136,7 +137,8 @@ static mlxn_status start(mlxn_cuda_device *cuda, int index)
     MLXN_TRY(CU(&cuda->cu, cuDevicePrimaryCtxRetain, &cuda->context, cuda->ordinal));
     MLXN_TRY(mlxn_cuda_enter(cuda));
     MLXN_TRY(mlxn_cuda_queue_open(cuda));
-    return mlxn_cuda_memory_open(cuda);
+    MLXN_TRY(mlxn_cuda_memory_open(cuda));
+    return mlxn_cuda_mirror_open(cuda);
 }
 
 static mlxn_status cuda_open(const mlxn_device_desc *desc, mlxn_device **out)

@@ -176,21 +176,31 @@ static mlxn_status find_function(mlxn_cuda_device *cuda, const char *text, const
     return MLXN_OK;
 }
 
+static mlxn_status compile_launch(mlxn_cuda_device *cuda, mlxn_gpu_launch *launch)
+{
+    int waits = 0;
+    MLXN_TRY(find_function(cuda, launch->text, launch->entry, &launch->function, &waits));
+    launch->early &= waits;
+    if (launch->shared_bytes > SHARED_BYTES)
+        return CU(&cuda->cu, cuFuncSetAttribute, launch->function, MLXN_CU_MAX_DYNAMIC_SHARED_BYTES,
+                  (int)launch->shared_bytes);
+    return MLXN_OK;
+}
+
+mlxn_status mlxn_cuda_compile(mlxn_cuda_device *cuda, mlxn_gpu_launch *launch)
+{
+    pthread_mutex_lock(&cuda->code_lock);
+    mlxn_status status = compile_launch(cuda, launch);
+    pthread_mutex_unlock(&cuda->code_lock);
+    return status;
+}
+
 mlxn_status mlxn_cuda_prepare(mlxn_device *device, mlxn_gpu_plan *plan)
 {
     mlxn_cuda_device *cuda = (mlxn_cuda_device *)device;
     mlxn_status status = MLXN_OK;
     MLXN_TRY(mlxn_cuda_enter(cuda));
-    pthread_mutex_lock(&cuda->code_lock);
-    for (int i = 0; i < plan->n_launches && status == MLXN_OK; i++) {
-        mlxn_gpu_launch *launch = &plan->launches[i];
-        int waits = 0;
-        status = find_function(cuda, launch->text, launch->entry, &launch->function, &waits);
-        launch->early &= waits;
-        if (status == MLXN_OK && launch->shared_bytes > SHARED_BYTES)
-            status = CU(&cuda->cu, cuFuncSetAttribute, launch->function,
-                        MLXN_CU_MAX_DYNAMIC_SHARED_BYTES, (int)launch->shared_bytes);
-    }
-    pthread_mutex_unlock(&cuda->code_lock);
+    for (int i = 0; i < plan->n_launches && status == MLXN_OK; i++)
+        status = mlxn_cuda_compile(cuda, &plan->launches[i]);
     return status;
 }
