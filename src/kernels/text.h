@@ -3,7 +3,16 @@
 #define MLXN_KERNELS_TEXT_H
 
 /* All of them, for what must hold for each: X(name). */
-#define MLXN_KERNEL_TEXTS(X)   X(elementwise) X(norm) X(publish) X(qkv_prepare) X(softmax)
+#define MLXN_KERNEL_TEXTS(X) \
+    X(elementwise)           \
+    X(embedding)             \
+    X(matmul)                \
+    X(matvec)                \
+    X(norm)                  \
+    X(publish)               \
+    X(qkv_prepare)           \
+    X(softmax)               \
+    X(weight_pack)
 
 #define MLXN_KERNEL_TEXT(name) extern const char mlxn_kernel_text_##name[];
 MLXN_KERNEL_TEXTS(MLXN_KERNEL_TEXT)

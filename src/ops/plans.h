@@ -13,6 +13,10 @@ MLXN_PLANNER(norm_row);
 MLXN_PLANNER(elementwise);
 MLXN_PLANNER(softmax);
 MLXN_PLANNER(qkv_prepare);
+MLXN_PLANNER(matmul);
+MLXN_PLANNER(weight_pack);
+MLXN_PLANNER(embedding);
 extern const char *const mlxn_qkv_prepare_faults[];
+extern const char *const mlxn_embedding_faults[];
 
 #endif

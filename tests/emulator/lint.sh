@@ -7,7 +7,8 @@ root=$1
 shift
 if [ $# -eq 0 ]; then
     set -- $(find "$root/src" -name '*.kernel' | sort) "$root"/src/kernels/math.h \
-        "$root"/src/kernels/vector.h $(find "$root/src" -name '*_params.h' | sort)
+        "$root"/src/kernels/vector.h "$root"/src/kernels/quants.h "$root"/src/kernels/blocks.h \
+        $(find "$root/src" -name '*_params.h' | sort)
 fi
 status=0
 
