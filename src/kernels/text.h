@@ -9,8 +9,9 @@
     X(matmul)                \
     X(matvec)                \
     X(norm)                  \
-    X(publish)               \
     X(qkv_prepare)           \
+    X(sample_all)            \
+    X(sampling)              \
     X(softmax)               \
     X(weight_pack)
 

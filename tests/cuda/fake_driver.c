@@ -40,7 +40,6 @@ static _Thread_local struct CUctx_st *current;
 
 void fake_reset(void)
 {
-    fake.edges = fake.early_edges = fake.copies_out = 0;
     fake.calls = fake.launches = fake.graph_launches = fake.syncs = fake.findings = 0;
     fake.fail_at = 0;
     fake.failed = NULL;
@@ -248,10 +247,7 @@ CUDA_RESULT cuEventRecord(struct CUevent_st *event, struct CUstream_st *stream)
 CUDA_RESULT cuEventQuery(struct CUevent_st *event)
 {
     ENTER
-    if (event->step <= fake_ran())
-        LEAVE(0);
-    const unsigned failed = fake_run(fake_ran() + 1); /* time passes */
-    LEAVE(failed ? failed : MLXN_CU_NOT_READY);
+    LEAVE(event->step <= fake_ran() ? 0 : MLXN_CU_NOT_READY);
 }
 
 CUDA_RESULT cuEventSynchronize(struct CUevent_st *event)
@@ -372,7 +368,6 @@ CUDA_RESULT cuMemcpyDtoHAsync_v2(void *to, unsigned long long from, size_t bytes
     NEEDS_CONTEXT
     if (!stream || !fake_memory_at(from, bytes, NULL))
         LEAVE(FAKE_INVALID_VALUE);
-    fake.copies_out++;
     fake_queue(&(fake_step){.kind = FAKE_COPY_OUT, .address = from, .to = to, .bytes = bytes});
     LEAVE(fake_is_pinned(to, bytes) ? 0 : fake_run(fake_newest()));
 }
@@ -468,7 +463,6 @@ CUDA_RESULT cuModuleGetFunction(struct CUfunc_st **function, struct CUmod_st *mo
     f->library = module->library;
     f->n_parameters = n;
     f->args_bytes = n ? emu_args_bytes(module->library, name) : 0;
-    f->writes = n ? emu_writes(module->library, name) : 0;
     snprintf(f->name, sizeof f->name, "%s", name);
     f->next = module->functions;
     module->functions = f;
@@ -547,30 +541,9 @@ CUDA_RESULT cuGraphAddKernelNode_v2(struct CUgraphNode_st **node, struct CUgraph
     if (n_after)
         memcpy(n->after, after, n_after * sizeof *after);
     n->index = graph->n;
-    fake.edges += (long)n_after;
     graph->nodes = realloc(graph->nodes, (size_t)(graph->n + 1) * sizeof(fake_node *));
     graph->nodes[graph->n++] = n;
     *node = n;
-    LEAVE(0);
-}
-
-CUDA_RESULT cuGraphAddDependencies_v2(struct CUgraph_st *graph, struct CUgraphNode_st *const *from,
-                                      struct CUgraphNode_st *const *to, const CUDA_EDGE *edges,
-                                      size_t count)
-{
-    ENTER
-    NEEDS_CONTEXT
-    static const CUDA_EDGE programmatic = {MLXN_CU_PROGRAMMATIC_PORT, 0, MLXN_CU_PROGRAMMATIC, {0}};
-    for (size_t i = 0; i < count; i++) {
-        fake_node *n = to[i];
-        if (fake.architecture < 90 || memcmp(&edges[i], &programmatic, sizeof programmatic) ||
-            from[i]->index >= n->index || graph->nodes[n->index] != n)
-            LEAVE(FAKE_INVALID_VALUE);
-        n->after = realloc(n->after, (n->n_after + 1) * sizeof *n->after);
-        n->after[n->n_after++] = from[i];
-        n->early = 1;
-        fake.early_edges++;
-    }
     LEAVE(0);
 }
 

@@ -36,9 +36,6 @@ int fake_pinned_give(void *memory);
 /* Where the host finds [address, address + bytes); NULL unless all of it is live.  *room: bytes to
  * the end of the allocation. */
 unsigned char *fake_memory_at(unsigned long long address, size_t bytes, size_t *room);
-/* A number that an allocation is marked with, 0 at first; of the one that an address lies in. */
-void fake_memory_mark(unsigned long long address, unsigned long mark);
-unsigned long fake_memory_marked(unsigned long long address);
 int fake_is_pinned(const void *memory, size_t bytes);
 /* The device's address of pinned memory. */
 unsigned long long fake_pinned_address(const void *memory);
@@ -50,7 +47,6 @@ typedef struct CUfunc_st {
     char name[128];
     int n_parameters; /* the args struct included */
     size_t args_bytes;
-    uint32_t writes; /* bit i: parameter i */
     struct CUfunc_st *next;
 } fake_function;
 
@@ -70,7 +66,6 @@ typedef struct CUgraphNode_st {
     size_t n_after;
     struct CUgraphNode_st **after;
     int index, done;
-    int early; /* an edge to it is programmatic */
 } fake_node;
 
 typedef struct CUgraphExec_st {

@@ -67,7 +67,7 @@ unsigned fake_launch_make(fake_launch *launch, const fake_function *function, co
     return 0;
 }
 
-static void run_launch(fake_launch *l, int early, uint32_t unsettled)
+static void run_launch(fake_launch *l)
 {
     const fake_function *f = l->function;
     const int n = f->n_parameters - (f->args_bytes > 0);
@@ -95,9 +95,7 @@ static void run_launch(fake_launch *l, int early, uint32_t unsettled)
                                .groups = {l->grid[0], l->grid[1], l->grid[2]},
                                .threads = l->threads,
                                .seed = fake.seed,
-                               .workers = 1,
-                               .early = early,
-                               .unsettled = unsettled};
+                               .workers = 1};
     const long findings = emu_dispatch(f->library, &launch, &report);
     if (findings)
         fake_find("%s: %ld findings: %s", f->name, findings, report.first);
@@ -115,34 +113,12 @@ static int is_ready(const fake_node *node)
     return 1;
 }
 
-/* Marks all memory that the graph writes with the number of this run. */
-static void mark_written(const fake_executable *graph)
-{
-    for (int i = 0; i < graph->n; i++)
-        for (int k = 0; k < FAKE_PARAMETERS; k++)
-            if (graph->nodes[i].launch.function->writes >> k & 1)
-                fake_memory_mark(graph->nodes[i].launch.address[k],
-                                 (unsigned long)fake.graph_launches);
-}
-
-/* The parameters of a launch that lie in such memory. */
-static uint32_t unsettled(const fake_launch *l)
-{
-    uint32_t mask = 0;
-    for (int k = 0; k < FAKE_PARAMETERS; k++)
-        mask |= (uint32_t)(fake_memory_marked(l->address[k]) == (unsigned long)fake.graph_launches)
-                << k;
-    return mask;
-}
-
-/* The launches in a random order that the edges allow.  One that may start early does not, but must
- * not touch before k_wait() what it would race for. */
+/* The launches in a random order that the edges allow. */
 static void run_graph(fake_executable *graph)
 {
     for (int i = 0; i < graph->n; i++)
         graph->nodes[i].done = 0;
     fake.graph_launches++;
-    mark_written(graph);
     for (int left = graph->n; left > 0; left--) {
         int ready = 0;
         for (int i = 0; i < graph->n; i++)
@@ -151,9 +127,8 @@ static void run_graph(fake_executable *graph)
         int chosen = (int)((fake.seed >> 33) % (uint64_t)ready);
         for (int i = 0; i < graph->n; i++)
             if (is_ready(&graph->nodes[i]) && chosen-- == 0) {
-                fake_node *node = &graph->nodes[i];
-                run_launch(&node->launch, node->early, node->early ? unsettled(&node->launch) : 0);
-                node->done = 1;
+                run_launch(&graph->nodes[i].launch);
+                graph->nodes[i].done = 1;
                 break;
             }
     }
@@ -180,7 +155,7 @@ static void run_step(fake_step *s)
         memset(device, s->value, s->bytes);
         break;
     case FAKE_RUN:
-        run_launch(s->launch, 0, 0);
+        run_launch(s->launch);
         break;
     case FAKE_RUN_GRAPH:
         run_graph(s->executable);

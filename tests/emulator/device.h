@@ -24,8 +24,7 @@ typedef struct emu_device {
     mlxn_status want;
     /* what happened */
     long findings, launches;
-    const mlxn_work *work; /* the commit that runs */
-    const char *watch;     /* watched: launches whose entry contains it */
+    const char *watch; /* watched: launches whose entry contains it */
     long watched;
     emu_report report; /* of the last launch with findings */
     void *scratch;

@@ -8,7 +8,7 @@ shift
 if [ $# -eq 0 ]; then
     set -- $(find "$root/src" -name '*.kernel' | sort) "$root"/src/kernels/math.h \
         "$root"/src/kernels/vector.h "$root"/src/kernels/quants.h "$root"/src/kernels/blocks.h \
-        $(find "$root/src" -name '*_params.h' | sort)
+        $(grep -lE '^#include "kernels/(dialect|types)' "$root"/src/ops/*/*.h)
 fi
 status=0
 
