@@ -7,6 +7,7 @@
     X(elementwise)           \
     X(embedding)             \
     X(matmul)                \
+    X(matmul_cuda)           \
     X(matvec)                \
     X(norm)                  \
     X(qkv_prepare)           \
