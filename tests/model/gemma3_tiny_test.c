@@ -253,6 +253,7 @@ typedef struct fixture {
     int32_t ids[TOKENS];
     double logits[TOKENS][VOCAB];
     float got[TOKENS][VOCAB];
+    size_t scored; /* tokens */
     double worst;
 } fixture;
 
@@ -297,7 +298,7 @@ static int compare_row(void *context, size_t index, const float *logits, float l
         f->worst = fmax(f->worst, fabs((double)logits[i] - f->logits[index][i]) / top);
         sum += exp(f->logits[index][i] - max);
     }
-    if (index + 1 < TOKENS) {
+    if (index + 1 < f->scored) {
         double want = f->logits[index][f->ids[index + 1]] - max - log(sum);
         if (fabs((double)logprob - want) > 1e-3)
             test_failed(__FILE__, __LINE__, "logprob of row %zu is %g, reference %g", index,
@@ -329,12 +330,13 @@ TEST(gemma3_tiny_against_float64)
     for (int d = 0; d < n; d++) {
         if (fixture_begin(&f, &devices[d])) {
             forward64(f.weights, f.ids, f.logits);
+            f.scored = devices[d].slow ? 17 : TOKENS;
             for (int i = 0; i < (devices[d].slow ? 1 : 4); i++) {
                 mlxn_session *s = tiny_session(&f, CONTEXT, chunks[i], MLXN_MATMUL_EXACT);
-                CHECK_STATUS(mlxn_session_score(s, f.ids, TOKENS, compare_row, &f), MLXN_OK);
+                CHECK_STATUS(mlxn_session_score(s, f.ids, f.scored, compare_row, &f), MLXN_OK);
                 if (!d && !i)
                     memcpy(first, f.got, sizeof first);
-                CHECK(!memcmp(first, f.got, sizeof first));
+                CHECK(!memcmp(first, f.got, f.scored * sizeof *first));
                 mlxn_session_release(s);
             }
             test_note("%s: worst logit off by %.2e of the largest", devices[d].path, f.worst);
@@ -377,7 +379,8 @@ TEST(gemma3_tiny_steps_equal_feeding)
     const rig_device *devices = rig_devices(&n);
     for (int d = 0; d < n; d++) {
         if (fixture_begin(&f, &devices[d])) {
-            const int64_t context = devices[d].slow || d ? 26 : CONTEXT; /* rings have 23 slots */
+            /* rings have 23 and 14 slots */
+            const int64_t context = devices[d].slow ? 22 : d ? 26 : CONTEXT;
             check_steps(&f, MLXN_MATMUL_EXACT, context);
             check_steps(&f, MLXN_MATMUL_FAST, context);
         }
@@ -425,7 +428,7 @@ TEST(gemma3_tiny_sampling)
     const rig_device *devices = rig_devices(&n);
     for (int d = 0; d < n; d++) {
         if (fixture_begin(&f, &devices[d]))
-            check_sampling(&f, devices[d].slow || d ? 4 : PICKED, first, d > 0);
+            check_sampling(&f, devices[d].slow ? 2 : d ? 4 : PICKED, first, d > 0);
         fixture_end(&f);
     }
 }
