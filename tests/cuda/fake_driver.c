@@ -20,6 +20,7 @@ struct CUstream_st {
 };
 struct CUevent_st {
     unsigned long step;
+    double time; /* seconds */
 };
 struct CUmod_st {
     emu_library *library;
@@ -230,6 +231,7 @@ CUDA_RESULT cuEventCreate(struct CUevent_st **event, unsigned flags)
 CUDA_RESULT cuEventDestroy_v2(struct CUevent_st *event)
 {
     ENTER
+    fake_run(fake_newest());
     fake_live[FAKE_EVENT]--;
     free(event);
     LEAVE(result);
@@ -241,7 +243,7 @@ CUDA_RESULT cuEventRecord(struct CUevent_st *event, struct CUstream_st *stream)
     NEEDS_CONTEXT
     if (!stream)
         LEAVE(FAKE_INVALID_HANDLE);
-    event->step = fake_queue(&(fake_step){.kind = FAKE_EVENT_STEP});
+    event->step = fake_queue(&(fake_step){.kind = FAKE_EVENT_STEP, .time = &event->time});
     LEAVE(0);
 }
 
@@ -266,7 +268,7 @@ CUDA_RESULT cuEventElapsedTime_v2(float *milliseconds, struct CUevent_st *from,
                                   struct CUevent_st *to)
 {
     ENTER
-    *milliseconds = 0.001f * (float)(to->step - from->step);
+    *milliseconds = (float)(1e3 * (to->time - from->time));
     LEAVE(0);
 }
 
@@ -375,6 +377,18 @@ CUDA_RESULT cuMemcpyDtoHAsync_v2(void *to, unsigned long long from, size_t bytes
     fake.copies_out++;
     fake_queue(&(fake_step){.kind = FAKE_COPY_OUT, .address = from, .to = to, .bytes = bytes});
     LEAVE(fake_is_pinned(to, bytes) ? 0 : fake_run(fake_newest()));
+}
+
+CUDA_RESULT cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, size_t bytes,
+                                 struct CUstream_st *stream)
+{
+    ENTER
+    NEEDS_CONTEXT
+    if (!stream || !fake_memory_at(from, bytes, NULL) || !fake_memory_at(to, bytes, NULL))
+        LEAVE(FAKE_INVALID_VALUE);
+    fake_queue(
+        &(fake_step){.kind = FAKE_COPY_INSIDE, .address = to, .source = from, .bytes = bytes});
+    LEAVE(0);
 }
 
 CUDA_RESULT cuMemsetD8Async(unsigned long long to, unsigned char value, size_t bytes,
@@ -529,6 +543,19 @@ CUDA_RESULT cuGraphDestroy(struct CUgraph_st *graph)
     LEAVE(result);
 }
 
+static void add_node(struct CUgraph_st *graph, fake_node *n, struct CUgraphNode_st *const *after,
+                     size_t n_after)
+{
+    n->n_after = n_after;
+    n->after = malloc((n_after + 1) * sizeof *n->after);
+    if (n_after)
+        memcpy(n->after, after, n_after * sizeof *after);
+    n->index = graph->n;
+    fake.edges += (long)n_after;
+    graph->nodes = realloc(graph->nodes, (size_t)(graph->n + 1) * sizeof(fake_node *));
+    graph->nodes[graph->n++] = n;
+}
+
 CUDA_RESULT cuGraphAddKernelNode_v2(struct CUgraphNode_st **node, struct CUgraph_st *graph,
                                     struct CUgraphNode_st *const *after, size_t n_after,
                                     const CUDA_KERNEL_NODE *parameters)
@@ -542,14 +569,20 @@ CUDA_RESULT cuGraphAddKernelNode_v2(struct CUgraphNode_st **node, struct CUgraph
         free(n);
         LEAVE(failed ? failed : FAKE_INVALID_VALUE);
     }
-    n->n_after = n_after;
-    n->after = malloc((n_after + 1) * sizeof *n->after);
-    if (n_after)
-        memcpy(n->after, after, n_after * sizeof *after);
-    n->index = graph->n;
-    fake.edges += (long)n_after;
-    graph->nodes = realloc(graph->nodes, (size_t)(graph->n + 1) * sizeof(fake_node *));
-    graph->nodes[graph->n++] = n;
+    add_node(graph, n, after, n_after);
+    *node = n;
+    LEAVE(0);
+}
+
+CUDA_RESULT cuGraphAddEventRecordNode(struct CUgraphNode_st **node, struct CUgraph_st *graph,
+                                      struct CUgraphNode_st *const *after, size_t n_after,
+                                      struct CUevent_st *event)
+{
+    ENTER
+    NEEDS_CONTEXT
+    fake_node *n = calloc(1, sizeof *n);
+    n->time = &event->time;
+    add_node(graph, n, after, n_after);
     *node = n;
     LEAVE(0);
 }

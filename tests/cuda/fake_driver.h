@@ -67,6 +67,7 @@ unsigned fake_launch_make(fake_launch *launch, const fake_function *function, co
 
 typedef struct CUgraphNode_st {
     fake_launch launch;
+    double *time; /* an event's: the node does nothing but note it */
     size_t n_after;
     struct CUgraphNode_st **after;
     int index, done;
@@ -81,6 +82,7 @@ typedef struct CUgraphExec_st {
 typedef enum fake_step_kind {
     FAKE_COPY_IN,
     FAKE_COPY_OUT,
+    FAKE_COPY_INSIDE,
     FAKE_SET,
     FAKE_RUN,
     FAKE_RUN_GRAPH,
@@ -93,6 +95,8 @@ typedef struct fake_step {
     unsigned long long address;
     const void *from; /* pinned: read when the step runs; else NULL, and `copy` holds the bytes */
     void *to, *copy;
+    unsigned long long source; /* of a copy inside */
+    double *time;              /* of an event */
     size_t bytes;
     unsigned char value;
     fake_launch *launch;

@@ -8,6 +8,7 @@
 static fake_step *first, **last = &first;
 static unsigned long newest, ran;
 static unsigned sticky;
+static double now; /* seconds: a microsecond a launch, a nanosecond a byte copied inside */
 
 unsigned fake_sticky(void)
 {
@@ -74,6 +75,7 @@ static void run_launch(fake_launch *l, int early, uint32_t unsettled)
     emu_buffer buffers[FAKE_PARAMETERS];
     emu_report report;
     fake.launches++;
+    now += 1e-6;
     if (!f->library) {
         fake_find("%s: PTX cannot run here", f->name);
         return;
@@ -119,7 +121,7 @@ static int is_ready(const fake_node *node)
 static void mark_written(const fake_executable *graph)
 {
     for (int i = 0; i < graph->n; i++)
-        for (int k = 0; k < FAKE_PARAMETERS; k++)
+        for (int k = 0; k < FAKE_PARAMETERS && !graph->nodes[i].time; k++)
             if (graph->nodes[i].launch.function->writes >> k & 1)
                 fake_memory_mark(graph->nodes[i].launch.address[k],
                                  (unsigned long)fake.graph_launches);
@@ -152,7 +154,11 @@ static void run_graph(fake_executable *graph)
         for (int i = 0; i < graph->n; i++)
             if (is_ready(&graph->nodes[i]) && chosen-- == 0) {
                 fake_node *node = &graph->nodes[i];
-                run_launch(&node->launch, node->early, node->early ? unsettled(&node->launch) : 0);
+                if (node->time)
+                    *node->time = now;
+                else
+                    run_launch(&node->launch, node->early,
+                               node->early ? unsettled(&node->launch) : 0);
                 node->done = 1;
                 break;
             }
@@ -176,6 +182,10 @@ static void run_step(fake_step *s)
     case FAKE_COPY_OUT:
         memcpy(s->to, device, s->bytes);
         break;
+    case FAKE_COPY_INSIDE:
+        memcpy(device, fake_memory_at(s->source, s->bytes, NULL), s->bytes);
+        now += 1e-9 * (double)s->bytes;
+        break;
     case FAKE_SET:
         memset(device, s->value, s->bytes);
         break;
@@ -190,6 +200,7 @@ static void run_step(fake_step *s)
             fake_find("0x%llx is freed, but is not live", s->address);
         break;
     case FAKE_EVENT_STEP:
+        *s->time = now;
         break;
     }
 }

@@ -118,6 +118,8 @@ typedef struct mlxn_cuda_parameters {
     unsigned long long address[MLXN_GPU_PARAMETERS];
     void *pointer[MLXN_GPU_PARAMETERS + 1];
 } mlxn_cuda_parameters;
+/* What the node writes is no longer what the host sees of it. */
+void mlxn_cuda_written(const mlxn_node *node);
 void mlxn_cuda_bind(const mlxn_cuda_device *cuda, const mlxn_node *node,
                     const mlxn_gpu_launch *launch, unsigned long long scratch,
                     mlxn_cuda_parameters *out);
@@ -158,8 +160,17 @@ mlxn_status mlxn_cuda_publish_bind(mlxn_cuda_device *cuda, const mlxn_cuda_publi
 
 /* Launches a recorded graph on the stream; the first time it is built. */
 mlxn_status mlxn_cuda_graph_launch(mlxn_cuda_device *cuda, mlxn_graph *graph);
+/* Where it has its scratch, once it was launched. */
+unsigned long long mlxn_cuda_graph_scratch(const mlxn_graph *graph);
 /* Whether it ends by counting itself. */
 int mlxn_cuda_graph_publishes(const mlxn_graph *graph);
 void mlxn_cuda_graph_free(mlxn_device *device, mlxn_graph *graph);
+/* A launch as a node of a graph. */
+mlxn_cuda_kernel_node mlxn_cuda_node_of(const mlxn_gpu_launch *launch, void **parameters);
+
+/* ---- measure.c ---- */
+
+mlxn_status mlxn_cuda_measure(mlxn_device *device, mlxn_graph *graph, int repetitions,
+                              mlxn_graph_costs *costs, mlxn_launch_cost *launches, size_t capacity);
 
 #endif

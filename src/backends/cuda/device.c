@@ -71,6 +71,7 @@ static const mlxn_device_ops ops = {
     .submit = mlxn_cuda_submit,
     .wait = mlxn_cuda_wait,
     .graph_free = mlxn_cuda_graph_free,
+    .measure = mlxn_cuda_measure,
     .get_info = cuda_get_info,
 };
 

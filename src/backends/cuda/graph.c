@@ -47,6 +47,17 @@ static mlxn_status list_add(node_list *list, struct CUgraphNode_st *node)
     return MLXN_OK;
 }
 
+mlxn_cuda_kernel_node mlxn_cuda_node_of(const mlxn_gpu_launch *launch, void **parameters)
+{
+    return (mlxn_cuda_kernel_node){
+        .function = launch->function,
+        .grid = {launch->groups[0], launch->groups[1], launch->groups[2]},
+        .block = {launch->threads, 1, 1},
+        .shared_bytes = launch->shared_bytes,
+        .parameters = parameters,
+    };
+}
+
 static mlxn_status add_launch(builder *b, const mlxn_gpu_launch *launch,
                               mlxn_cuda_parameters *parameters, const node_list *after,
                               struct CUgraphNode_st **out)
@@ -55,13 +66,7 @@ static mlxn_status add_launch(builder *b, const mlxn_gpu_launch *launch,
                                         .type = MLXN_CU_PROGRAMMATIC};
     const int early = b->cuda->edges != MLXN_CUDA_EDGES_FULL && launch->early && after->count == 1;
     mlxn_cuda_driver *cu = &b->cuda->cu;
-    mlxn_cuda_kernel_node kernel = {
-        .function = launch->function,
-        .grid = {launch->groups[0], launch->groups[1], launch->groups[2]},
-        .block = {launch->threads, 1, 1},
-        .shared_bytes = launch->shared_bytes,
-        .parameters = parameters->pointer,
-    };
+    const mlxn_cuda_kernel_node kernel = mlxn_cuda_node_of(launch, parameters->pointer);
     MLXN_TRY(CU(cu, cuGraphAddKernelNode_v2, out, b->graph, after->nodes, early ? 0 : after->count,
                 &kernel));
     return early ? CU(cu, cuGraphAddDependencies_v2, b->graph, after->nodes, out, &edge, 1)
@@ -173,6 +178,12 @@ mlxn_status mlxn_cuda_graph_launch(mlxn_cuda_device *cuda, mlxn_graph *graph)
     MLXN_TRY(CU(&cuda->cu, cuGraphLaunch, built->executable, cuda->stream));
     mlxn_cuda_published_launch(cuda, &built->published);
     return MLXN_OK;
+}
+
+unsigned long long mlxn_cuda_graph_scratch(const mlxn_graph *graph)
+{
+    const cuda_graph *built = graph->backend;
+    return built ? built->scratch : 0;
 }
 
 int mlxn_cuda_graph_publishes(const mlxn_graph *graph)

@@ -83,6 +83,13 @@ static mlxn_status launch_one(mlxn_cuda_device *cuda, const mlxn_node *node,
               p.pointer, NULL);
 }
 
+void mlxn_cuda_written(const mlxn_node *node)
+{
+    for (int i = 0; i < node->n_operands; i++)
+        if (node->operands[i].storage && node->operands[i].access & MLXN_WRITE)
+            mlxn_cuda_mirror_stale(node->operands[i].storage);
+}
+
 static mlxn_status launch_node(mlxn_cuda_device *cuda, const mlxn_node *node)
 {
     if (node->graph)
@@ -92,9 +99,7 @@ static mlxn_status launch_node(mlxn_cuda_device *cuda, const mlxn_node *node)
         if (status != MLXN_OK)
             return mlxn_fail(status, "%s: %s", node->kernel->source.name, mlxn_last_error());
     }
-    for (int i = 0; i < node->n_operands; i++)
-        if (node->operands[i].storage && node->operands[i].access & MLXN_WRITE)
-            mlxn_cuda_mirror_stale(node->operands[i].storage);
+    mlxn_cuda_written(node);
     return MLXN_OK;
 }
 
