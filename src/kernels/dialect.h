@@ -111,6 +111,7 @@ typedef unsigned long long uint64_t;
 #endif
 #define k_xor(v, m)         __shfl_xor_sync(0xffffffffu, (v), (m))
 #define k_atomic_or(p, v)   atomicOr((p), (v))
+#define k_atomic_add(p, v)  atomicAdd((p), (v))
 #define k_bits(f)           __float_as_uint(f)
 #define k_float(u)          __uint_as_float(u)
 #define k_fma(a, b, c)      __fmaf_rn((a), (b), (c))

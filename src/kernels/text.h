@@ -7,10 +7,13 @@
     X(elementwise)           \
     X(embedding)             \
     X(matmul)                \
+    X(matmul_cuda)           \
     X(matvec)                \
     X(norm)                  \
     X(publish)               \
     X(qkv_prepare)           \
+    X(sample_all)            \
+    X(sampling)              \
     X(softmax)               \
     X(weight_pack)
 

@@ -194,11 +194,11 @@ float quant_dot_fast(const quant_row *w, const float *x)
 
 /* Roundings: each term passes at most 32 of its block and two or three of each later block, and the
  * products of scales two more; every one is at most 2^-24 of the sum of magnitudes so far.  fast
- * adds half a step, max / 254, of each x. */
-double quant_dot(const quant_row *w, const float *x, int fast, double *bound)
+ * adds half a step, max / 254, of each x; tensor cores what docs/numerics.md derives. */
+double quant_dot(const quant_row *w, const float *x, quant_input input, double *bound)
 {
     double sum = 0, size = 0, rounding = 0;
-    const int rounded = fast && !w->is_float;
+    const int rounded = input == QUANT_INPUT_INT8 && !w->is_float;
     for (int64_t b = 0; b < w->k; b += 32) {
         double max = 0;
         for (int64_t i = b; rounded && i < b + 32; i++)
@@ -212,5 +212,7 @@ double quant_dot(const quant_row *w, const float *x, int fast, double *bound)
     }
     const double roundings = 32.0 + 3.0 * ceil((double)w->k / 32.0) + 4.0;
     *bound = roundings * 0x1p-24 * size * 1.01 + rounding * (1 + 0x1p-20) + 1e-44;
+    if (input == QUANT_INPUT_TENSOR)
+        *bound += 0x1p-15 * size;
     return sum;
 }

@@ -13,10 +13,13 @@ enum {
     MM_INPUT_THREADS = 256,
     MM_MATRIX_THREADS = 128, /* as matmul.kernel is written: a simdgroup a slot */
     MM_MATRIX_ROWS = 32,
-    MM_VECTOR_ROWS = 8,  /* at most; more are a matrix */
-    MM_WIDE_SIMDS = 16,  /* a processor, at least */
-    MM_SHORT_ROWS = 2,   /* of the weight, a simdgroup */
-    MM_SHORT_TILES = 32, /* more tiles of activations are brought in by more threads */
+    MM_VECTOR_ROWS = 8,   /* at most; more are a matrix */
+    MM_WIDE_SIMDS = 16,   /* a processor, at least */
+    MM_SHORT_ROWS = 2,    /* of the weight, a simdgroup */
+    MM_SHORT_TILES = 32,  /* more tiles of activations are brought in by more threads */
+    MM_TENSOR_ROWS = 16,  /* at least, for tensor cores */
+    MM_TENSOR_BLOCK = 64, /* rows and columns of a group of threads (matmul_cuda.kernel) */
+    MM_TENSOR_THREADS = 128,
     MM_GRID_Y = 65535,
 };
 
@@ -32,8 +35,18 @@ static int wide_rows(const matmul_weight *w)
     return w->dtype == MLXN_F32 ? 4 : packed_format_of((mlxn_dtype)w->dtype).element_bytes ? 8 : 16;
 }
 
+/* Tensor cores: rows enough to fill a block of them, quants or bf16 exact in bf16. */
+static int on_tensor_cores(const mlxn_gpu_traits *gpu, const matmul_params *p)
+{
+    return gpu->dialect == MLXN_GPU_CUDA && gpu->overrides && gpu->architecture >= 80 && p->fast &&
+           gpu->schedule == MM_SCHEDULE_AUTO && p->rows >= MM_TENSOR_ROWS &&
+           p->weight.dtype != MLXN_F32 && p->weight.dtype != MLXN_F16;
+}
+
 static mm_schedule choose(const mlxn_gpu_traits *gpu, const matmul_params *p)
 {
+    if (on_tensor_cores(gpu, p))
+        return MM_SCHEDULE_TENSOR;
     if (gpu->schedule == MM_SCHEDULE_MATRIX || p->rows > MM_GRID_Y)
         return MM_SCHEDULE_MATRIX;
     if (gpu->schedule != MM_SCHEDULE_AUTO)
@@ -93,9 +106,18 @@ static const char *entry_of(mm_schedule schedule, int dtype)
     static const char *const shorts[] = MM_ENTRIES("matvec_short_");
     static const char *const wides[] = MM_ENTRIES("matvec_wide_");
     static const char *const matrices[] = MM_ENTRIES("matmul_");
-    return (schedule == MM_SCHEDULE_SHORT  ? shorts
-            : schedule == MM_SCHEDULE_WIDE ? wides
-                                           : matrices)[dtype];
+    static const char *const tensors[] = MM_ENTRIES("matmul_cuda_");
+    return (schedule == MM_SCHEDULE_SHORT    ? shorts
+            : schedule == MM_SCHEDULE_WIDE   ? wides
+            : schedule == MM_SCHEDULE_TENSOR ? tensors
+                                             : matrices)[dtype];
+}
+
+static const char *text_of(mm_schedule schedule)
+{
+    return schedule == MM_SCHEDULE_TENSOR   ? mlxn_kernel_text_matmul_cuda
+           : schedule == MM_SCHEDULE_MATRIX ? mlxn_kernel_text_matmul
+                                            : mlxn_kernel_text_matvec;
 }
 
 /* Grid and threads. */
@@ -106,6 +128,9 @@ static void shape_launch(const mlxn_gpu_traits *gpu, const matmul_weight *w, con
     if (schedule == MM_SCHEDULE_MATRIX) {
         launch->threads = MM_MATRIX_THREADS;
         rows = MM_MATRIX_ROWS;
+    } else if (schedule == MM_SCHEDULE_TENSOR) {
+        launch->threads = MM_TENSOR_THREADS;
+        rows = columns = MM_TENSOR_BLOCK;
     } else {
         const int wide = schedule == MM_SCHEDULE_WIDE;
         launch->threads = wide || p->weight.tiles > MM_SHORT_TILES ? 128 : 64;
@@ -134,9 +159,8 @@ mlxn_status mlxn_matmul_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node, 
     MLXN_TRY(plan_weight(plan, &m->weight, &weight));
     MLXN_TRY(plan_input(plan, m, node->operands[MM_INPUT_OPERAND].range.address, &p, &input));
     const int after = plan->n_launches > 0;
-    MLXN_TRY(mlxn_gpu_add(
-        plan, schedule == MM_SCHEDULE_MATRIX ? mlxn_kernel_text_matmul : mlxn_kernel_text_matvec,
-        entry_of(schedule, m->weight.dtype), &p, sizeof p, &launch));
+    MLXN_TRY(mlxn_gpu_add(plan, text_of(schedule), entry_of(schedule, m->weight.dtype), &p,
+                          sizeof p, &launch));
     shape_launch(gpu, &m->weight, &p, schedule, launch);
     launch->after = after;
     launch->early = m->weight.packed; /* only weights that no dispatch writes are read early */
