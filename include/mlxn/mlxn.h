@@ -11,6 +11,7 @@
 #include <mlxn/graph.h>
 #include <mlxn/weights.h>
 #include <mlxn/ops.h>
+#include <mlxn/screen.h>
 #include <mlxn/model.h>
 
 #endif

@@ -7,7 +7,7 @@
 #define MLXN_MODEL_H
 
 #include <mlxn/gguf.h>
-#include <mlxn/ops/matmul.h>
+#include <mlxn/screen.h>
 #include <mlxn/tokenizer.h>
 
 MLXN_EXTERN_C_BEGIN
@@ -23,6 +23,10 @@ typedef struct mlxn_model_desc {
      * stops the load with MLXN_ERR_CANCELLED. */
     int (*progress)(void *context, uint64_t done, uint64_t total);
     void *progress_context;
+    /* A file for the screen (screen.h) of the output matrix, which must be q8_0: read if it is
+     * there and its key is `screen_key`, else made and written.  The matrix is then used as it lies
+     * in the file, so products of all logits are slower.  NULL: no screen. */
+    const char *screen_path, *screen_key;
 } mlxn_model_desc;
 
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_model_create(const mlxn_model_desc *desc,
@@ -48,6 +52,10 @@ typedef struct mlxn_session_desc {
     int64_t context;         /* positions; 1 to the model's context */
     int64_t chunk;           /* tokens of a prompt computed at once; 0: 512 */
     mlxn_matmul_mode matmul; /* EXACT: f32 cache; FAST: f16 cache */
+    /* K from 1 to MLXN_SCREEN_TOP_MAX: while sampling is greedy or its top_k at most K, and no
+     * penalty is set, only the K largest logits after a token are computed, through the model's
+     * screen; the others are -INFINITY.  Tokens are the same.  0: all logits. */
+    int64_t screen_top;
 } mlxn_session_desc;
 
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_session_create(const mlxn_session_desc *desc,
@@ -72,7 +80,8 @@ mlxn_session_score(mlxn_session *session, const int32_t *ids, size_t count,
                    int (*row)(void *context, size_t index, const float *logits, float logprob_next),
                    void *context);
 
-/* The logits after the last token fed: f32 [vocab], valid until the next call on the session. */
+/* The logits after the last token fed: f32 [vocab], valid until the next call on the session.  See
+ * screen_top. */
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_session_logits(mlxn_session *session, const float **out);
 
 typedef struct mlxn_sampling {
@@ -102,6 +111,9 @@ typedef struct mlxn_session_stats {
     uint64_t cache_bytes;
     double encode_seconds; /* mean time to reset, replay and commit the last steps */
     uint64_t steps;
+    uint64_t screen_bytes;   /* read of the screen for each token; 0: no screen */
+    uint64_t screened_steps; /* steps that used it */
+    uint64_t screen_rows;    /* rows of the output matrix read in full by all of them */
 } mlxn_session_stats;
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_session_get_stats(const mlxn_session *session,
                                                             mlxn_session_stats *stats);

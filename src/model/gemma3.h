@@ -37,6 +37,7 @@ struct mlxn_model {
     uint64_t parameters, weight_bytes;
     gemma3_layer *layers;
     mlxn_buffer *embedding, *output, *output_norm; /* output may be the embedding */
+    mlxn_screen *screen;                           /* of output, or NULL */
     mlxn_buffer *freqs_global, *freqs_local;
 };
 

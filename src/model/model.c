@@ -137,6 +137,30 @@ static mlxn_status load_layer(loader *l, int64_t i)
     return MLXN_OK;
 }
 
+/* The matrix as it lies in the file. */
+static mlxn_status load_plain(loader *l, const char *name, int64_t rows, int64_t columns,
+                              mlxn_buffer **out)
+{
+    mlxn_gguf_tensor t;
+    MLXN_TRY(find(l, name, rows, columns, &t, out));
+    return advance(l, &t);
+}
+
+/* The screen of the output matrix: from its file, or made and kept there. */
+static mlxn_status load_screen(loader *l)
+{
+    mlxn_model *m = l->model;
+    const char *path = l->desc->screen_path, *key = l->desc->screen_key;
+    if (m->config.final_softcap > 0)
+        return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: a screen of logits with a soft cap",
+                         mlxn_gguf_path(m->gguf));
+    mlxn_status status = mlxn_screen_load(m->output, path, key, &m->screen);
+    if (status != MLXN_ERR_NOT_FOUND && status != MLXN_ERR_FORMAT)
+        return status;
+    MLXN_TRY(mlxn_screen_create(m->output, &m->screen));
+    return mlxn_screen_save(m->screen, path, key);
+}
+
 /* The embedding's rows are the vocabulary; without an output matrix it is both. */
 static mlxn_status load_ends(loader *l)
 {
@@ -150,11 +174,17 @@ static mlxn_status load_ends(loader *l)
     if (t.rank != 2 || t.shape[0] > INT32_MAX)
         return fail_tensor(l, MLXN_ERR_FORMAT, "token_embd.weight",
                            "is no [vocabulary, embedding]");
-    MLXN_TRY(load_matrix(l, "token_embd.weight", t.shape[0], m->config.embedding, &m->embedding));
-    if (mlxn_gguf_find_tensor(m->gguf, "output.weight") >= 0)
-        MLXN_TRY(load_matrix(l, "output.weight", t.shape[0], m->config.embedding, &m->output));
-    else
+    const int tied = mlxn_gguf_find_tensor(m->gguf, "output.weight") < 0;
+    mlxn_status (*load_output)(loader *, const char *, int64_t, int64_t, mlxn_buffer **) =
+        l->desc->screen_path ? load_plain : load_matrix;
+    MLXN_TRY((tied ? load_output : load_matrix)(l, "token_embd.weight", t.shape[0],
+                                                m->config.embedding, &m->embedding));
+    if (tied)
         m->output = mlxn_buffer_retain(m->embedding);
+    else
+        MLXN_TRY(load_output(l, "output.weight", t.shape[0], m->config.embedding, &m->output));
+    if (l->desc->screen_path)
+        MLXN_TRY(load_screen(l));
     return load_vector(l, "output_norm.weight", m->config.embedding, &m->output_norm);
 }
 
@@ -248,6 +278,7 @@ void mlxn_model_release(mlxn_model *model)
     for (int64_t i = 0; model->layers && i < model->config.layers; i++)
         release_layer(&model->layers[i]);
     free(model->layers);
+    mlxn_screen_release(model->screen);
     mlxn_buffer *all[] = {model->embedding, model->output, model->output_norm, model->freqs_global,
                           model->freqs_local};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)

@@ -22,6 +22,8 @@ struct mlxn_session {
     mlxn_buffer *logits;      /* f32 [1, vocab] */
     mlxn_buffer *logits_flat; /* the same as [vocab] */
     mlxn_buffer *penalised;   /* [vocab]: logits after the repeat penalty */
+    int64_t screen_top;       /* 0: none */
+    mlxn_buffer *rows_read;   /* i32 [1]: of the output matrix, by a screened product */
     float *copy; /* logits read back, where the host cannot reach the device's memory */
     size_t copy_bytes;
     mlxn_buffer *token, *counter, *history;
@@ -29,9 +31,11 @@ struct mlxn_session {
     mlxn_graph *step; /* NULL: not recorded with this sampling */
     mlxn_sampling sampling;
     int has_logits, has_token; /* of the current position */
+    int has_screened;          /* the logits are the largest alone */
+    int64_t last_row;          /* of rows.normed: what the logits are of */
     int32_t *tokens;           /* all tokens up to `position`, and the one picked */
     double encode_seconds;
-    uint64_t steps;
+    uint64_t steps, screened_steps, screen_rows;
 };
 
 static double now(void)
@@ -69,6 +73,7 @@ static mlxn_status create_buffers(mlxn_session *s)
     MLXN_TRY(mlxn_buffer_view(s->logits, MLXN_F32, 1, &vocab, NULL, 0, &s->logits_flat));
     MLXN_TRY(mlxn_buffer_create(device, MLXN_F32, 1, &vocab, &s->penalised));
     MLXN_TRY(mlxn_buffer_create(device, MLXN_I32, 1, one, &s->token));
+    MLXN_TRY(mlxn_buffer_create(device, MLXN_I32, 1, one, &s->rows_read));
     MLXN_TRY(mlxn_buffer_create(device, MLXN_I32, 1, one, &s->counter));
     MLXN_TRY(mlxn_buffer_create(device, MLXN_I32, 1, &s->context, &s->history));
     return mlxn_encoder_create(device, &s->encoder);
@@ -87,6 +92,13 @@ static mlxn_status check_desc(const mlxn_session_desc *d)
     if (d->chunk < 0)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_create: chunk is %lld, needs >= 0",
                          (long long)d->chunk);
+    const int64_t vocab = d->model->config.vocab;
+    const int64_t most = vocab < MLXN_SCREEN_TOP_MAX ? vocab : MLXN_SCREEN_TOP_MAX;
+    if (d->screen_top < 0 || d->screen_top > most)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "session_create: screen_top is %lld, needs 0 to %lld",
+                         (long long)d->screen_top, (long long)most);
+    if (d->screen_top && !d->model->screen)
+        return mlxn_fail(MLXN_ERR_STATE, "session_create: the model was opened without a screen");
     if (d->matmul != MLXN_MATMUL_EXACT && d->matmul != MLXN_MATMUL_FAST)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_create: matmul mode %d is not known",
                          (int)d->matmul);
@@ -104,6 +116,7 @@ mlxn_status mlxn_session_create(const mlxn_session_desc *desc, mlxn_session **ou
         return mlxn_fail(MLXN_ERR_MEMORY, "session_create: out of memory");
     s->model = mlxn_model_retain(desc->model);
     s->context = desc->context;
+    s->screen_top = desc->screen_top;
     s->chunk = desc->chunk ? desc->chunk : DEFAULT_CHUNK;
     if (s->chunk > s->context)
         s->chunk = s->context;
@@ -141,7 +154,7 @@ void mlxn_session_release(mlxn_session *s)
         mlxn_buffer_release(s->pass.caches[i].k);
         mlxn_buffer_release(s->pass.caches[i].v);
     }
-    mlxn_buffer *all[] = {s->logits, s->logits_flat, s->penalised,
+    mlxn_buffer *all[] = {s->logits, s->logits_flat, s->penalised, s->rows_read,
                           s->token,  s->counter,     s->history};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         mlxn_buffer_release(all[i]);
@@ -230,9 +243,49 @@ static mlxn_status read_rows(mlxn_session *s, mlxn_buffer *rows, const float **o
     return mlxn_buffer_read(rows, 0, s->copy, bytes);
 }
 
+static int penalises(const mlxn_session *s)
+{
+    const mlxn_sampling *p = &s->sampling;
+    return p->repeat_last > 0 && (p->repeat_penalty < 1 || p->repeat_penalty > 1);
+}
+
+/* Whether the sampling looks at no more than the screen_top largest logits. */
+static int is_screened(const mlxn_session *s)
+{
+    const int64_t seen = s->sampling.temperature > 0 ? s->sampling.top_k : 1;
+    return seen > 0 && seen <= s->screen_top && !penalises(s);
+}
+
+static mlxn_status record_logits(mlxn_session *s, mlxn_buffer *normed)
+{
+    if (!is_screened(s))
+        return gemma3_record_logits(s->encoder, &s->pass, normed, s->logits);
+    return mlxn_screened_matmul(s->encoder,
+                                MLXN_DESC(mlxn_screened_matmul_args, .input = normed,
+                                          .weight = s->model->output, .screen = s->model->screen,
+                                          .output = s->logits, .rows_read = s->rows_read,
+                                          .k = s->screen_top, .mode = s->pass.matmul));
+}
+
+/* Logits that were screened under another sampling are not enough: all of them. */
+static mlxn_status complete_logits(mlxn_session *s)
+{
+    mlxn_buffer *normed = NULL;
+    if (!s->has_screened || is_screened(s))
+        return MLXN_OK;
+    MLXN_TRY(mlxn_encoder_reset(s->encoder));
+    MLXN_TRY(mlxn_buffer_slice(s->rows.normed, 0, s->last_row, 1, &normed));
+    mlxn_status status = gemma3_record_logits(s->encoder, &s->pass, normed, s->logits);
+    mlxn_buffer_release(normed);
+    MLXN_TRY(status);
+    MLXN_TRY(commit_and_wait(s));
+    s->has_screened = 0;
+    return MLXN_OK;
+}
+
 /* Computes one chunk; the last `wanted` of its tokens get their final norm. */
 static mlxn_status feed_chunk(mlxn_session *s, const int32_t *ids, int64_t n, int64_t wanted,
-                              mlxn_buffer *logits)
+                              int with_logits)
 {
     gemma3_activations a = {0}, tail = {0};
     MLXN_TRY(mlxn_encoder_reset(s->encoder));
@@ -242,8 +295,8 @@ static mlxn_status feed_chunk(mlxn_session *s, const int32_t *ids, int64_t n, in
         status = gemma3_activations_slice(&s->rows, n - wanted, wanted, &tail);
     if (status == MLXN_OK)
         status = gemma3_record(s->encoder, &s->pass, &a, wanted ? &tail : NULL);
-    if (status == MLXN_OK && logits)
-        status = gemma3_record_logits(s->encoder, &s->pass, tail.normed, logits);
+    if (status == MLXN_OK && with_logits)
+        status = record_logits(s, tail.normed);
     if (status == MLXN_OK)
         status = commit_and_wait(s);
     gemma3_activations_release(&a);
@@ -251,6 +304,8 @@ static mlxn_status feed_chunk(mlxn_session *s, const int32_t *ids, int64_t n, in
     if (status == MLXN_OK) {
         memcpy(s->tokens + s->position, ids, (size_t)n * sizeof *ids);
         s->position += n;
+        s->last_row = n - 1;
+        s->has_screened = with_logits && is_screened(s);
     }
     return status;
 }
@@ -263,7 +318,7 @@ mlxn_status mlxn_session_feed(mlxn_session *s, const int32_t *ids, size_t count)
     for (size_t done = 0; done < count;) {
         size_t left = count - done, n = left < (size_t)s->chunk ? left : (size_t)s->chunk;
         int last = n == left;
-        MLXN_TRY(feed_chunk(s, ids + done, (int64_t)n, last, last ? s->logits : NULL));
+        MLXN_TRY(feed_chunk(s, ids + done, (int64_t)n, last, last));
         done += n;
     }
     s->has_logits |= count > 0;
@@ -326,7 +381,7 @@ static mlxn_status score_all(scorer *sc, const int32_t *ids, size_t count)
     mlxn_session *s = sc->session;
     for (size_t done = 0; done < count;) {
         size_t left = count - done, n = left < (size_t)s->chunk ? left : (size_t)s->chunk;
-        MLXN_TRY(feed_chunk(s, ids + done, (int64_t)n, (int64_t)n, NULL));
+        MLXN_TRY(feed_chunk(s, ids + done, (int64_t)n, (int64_t)n, 0));
         for (size_t at = 0; at < n;) {
             size_t part = n - at < SCORE_ROWS ? n - at : SCORE_ROWS;
             size_t index = done + at;
@@ -370,6 +425,7 @@ mlxn_status mlxn_session_logits(mlxn_session *s, const float **out)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_logits: %s is NULL", s ? "out" : "session");
     if (!s->has_logits)
         return mlxn_fail(MLXN_ERR_STATE, "session_logits: no token has been fed");
+    MLXN_TRY(complete_logits(s));
     return read_rows(s, s->logits, out);
 }
 
@@ -421,7 +477,7 @@ static mlxn_status record_pick(mlxn_session *s)
 {
     const mlxn_sampling *p = &s->sampling;
     const int64_t last = p->repeat_last < s->context ? p->repeat_last : s->context;
-    const int penalise = last > 0 && (p->repeat_penalty < 1 || p->repeat_penalty > 1);
+    const int penalise = penalises(s);
     mlxn_buffer *logits = penalise ? s->penalised : s->logits_flat;
     if (penalise)
         MLXN_TRY(mlxn_repeat_penalty(
@@ -441,7 +497,7 @@ static mlxn_status record_step(mlxn_session *s)
 {
     MLXN_TRY(mlxn_encoder_reset(s->encoder));
     MLXN_TRY(gemma3_record(s->encoder, &s->pass, &s->one, &s->one));
-    MLXN_TRY(gemma3_record_logits(s->encoder, &s->pass, s->one.normed, s->logits));
+    MLXN_TRY(record_logits(s, s->one.normed));
     MLXN_TRY(record_pick(s));
     MLXN_TRY(mlxn_step_advance(
         s->encoder,
@@ -469,6 +525,7 @@ mlxn_status mlxn_session_sample(mlxn_session *s, int32_t *token)
     if (!s->has_logits)
         return mlxn_fail(MLXN_ERR_STATE, "session_sample: no token has been fed");
     const int32_t n = (int32_t)s->position;
+    MLXN_TRY(complete_logits(s));
     MLXN_TRY(mlxn_encoder_reset(s->encoder));
     MLXN_TRY(mlxn_buffer_write(s->history, 0, s->tokens, (size_t)n * sizeof *s->tokens));
     MLXN_TRY(mlxn_buffer_write(s->counter, 0, &n, sizeof n));
@@ -478,6 +535,20 @@ mlxn_status mlxn_session_sample(mlxn_session *s, int32_t *token)
     s->tokens[s->position] = *token;
     s->has_token = 1;
     return write_step_inputs(s);
+}
+
+/* After a step: what was read, if it was screened. */
+static mlxn_status count_rows(mlxn_session *s)
+{
+    int32_t rows;
+    s->last_row = 0;
+    s->has_screened = is_screened(s);
+    if (!s->has_screened)
+        return MLXN_OK;
+    MLXN_TRY(mlxn_buffer_read(s->rows_read, 0, &rows, sizeof rows));
+    s->screen_rows += (uint64_t)rows;
+    s->screened_steps++;
+    return MLXN_OK;
 }
 
 mlxn_status mlxn_session_step(mlxn_session *s, int32_t *token)
@@ -501,7 +572,7 @@ mlxn_status mlxn_session_step(mlxn_session *s, int32_t *token)
     MLXN_TRY(mlxn_buffer_read(s->token, 0, token, sizeof *token));
     s->position++;
     s->tokens[s->position] = *token;
-    return MLXN_OK;
+    return count_rows(s);
 }
 
 mlxn_status mlxn_session_get_stats(const mlxn_session *s, mlxn_session_stats *stats)
@@ -514,7 +585,10 @@ mlxn_status mlxn_session_get_stats(const mlxn_session *s, mlxn_session_stats *st
     *stats = (mlxn_session_stats){.size = sizeof *stats,
                                   .step_dispatches = mlxn_graph_dispatches(s->step),
                                   .step_barriers = mlxn_graph_barriers(s->step),
-                                  .steps = s->steps};
+                                  .steps = s->steps,
+                                  .screen_bytes = mlxn_screen_bytes(s->model->screen),
+                                  .screened_steps = s->screened_steps,
+                                  .screen_rows = s->screen_rows};
     for (int64_t i = 0; i < s->model->config.layers; i++)
         stats->cache_bytes +=
             mlxn_buffer_bytes(s->pass.caches[i].k) + mlxn_buffer_bytes(s->pass.caches[i].v);

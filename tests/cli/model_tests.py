@@ -1,4 +1,5 @@
 """run, score, tokenize, info, bench on the real model."""
+import hashlib
 import json
 import os
 import signal
@@ -332,3 +333,29 @@ def a_megabyte_tokenises_quickly(mlxn, _):
     equal(result.code, 1)
     if "context 2048" not in result.err:
         raise Failed(result.err)
+
+
+@test()
+def screen_changes_no_token(mlxn, _):
+    model, cache = model_path(mlxn), {"XDG_CACHE_HOME": mlxn.folder}
+    for extra in (["--temp", 0], ["-s", 5], ["-s", 6, "--top-k", 100]):
+        args = ["run", "-m", model, "-n", 12, "-p", "The capital of France is", *extra]
+        equal(mlxn.ok(*args, "--screen", env=cache).out, mlxn.ok(*args).out)
+    with open(model, "rb") as file:
+        key = hashlib.sha256(file.read()).hexdigest()
+    equal(os.listdir(os.path.join(mlxn.folder, "mlxn/screens")), [key])
+    rows = json.loads(mlxn.ok("bench", "-m", model, "-p", 0, "-n", 4, "-r", 1, "--screen", "-o",
+                              "json", env=cache).out)
+    equal([row["test"] for row in rows], ["tg-greedy4"])
+    args = ["run", "-m", model, "-n", 4, "--temp", 0, "-p", "One", "--output", "jsonl",
+            "--top-logits", 5]
+    equal(mlxn.ok(*args, "--screen", env=cache).lines()[:-1], mlxn.ok(*args).lines()[:-1])
+    mlxn.fails("run", "-m", model, "--screen", "--temp", 0, "-p", "x", says="/dev/null/mlxn",
+               env={"XDG_CACHE_HOME": "/dev/null"})
+
+
+@test()
+def screen_usage(mlxn, _):
+    for bad in (["--top-k", 0], ["--top-k", 2000], ["--temp", 0, "--repeat-penalty", 1.1],
+                ["--temp", 0, "--output", "jsonl", "--top-logits", 2000]):
+        mlxn.fails("run", "--screen", "-p", "x", *bad, code=2, says="--screen needs")

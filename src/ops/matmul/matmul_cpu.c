@@ -110,23 +110,13 @@ static void mm_row_groups(const mm_job *job, int64_t begin, int64_t end)
     }
 }
 
-/* Memory is read fastest as one long run by each thread, so seven eighths are divided beforehand;
- * the rest goes in smaller runs to whoever is free. */
 static void mm_single_row(const mm_job *job)
 {
-    const int64_t groups = job->plan.groups, threads = job->call->n_threads;
-    const int64_t fixed = groups * 7 / 8 / threads & ~(int64_t)1;
-    int64_t run = (groups - fixed * threads) / (4 * threads) & ~(int64_t)1;
-    if (run < 2)
-        run = 2;
+    int64_t begin, end;
+    cpu_share share = cpu_share_of(job->call, job->plan.groups, 2);
     act_prepare(job->p, &job->plan, job->input, 0, 0, job->plan.tiles, job->activations);
-    mm_row_groups(job, fixed * job->call->thread, fixed * (job->call->thread + 1));
-    for (;;) {
-        const int64_t begin = fixed * threads + (int64_t)mlxn_cpu_next(job->call) * run;
-        if (begin >= groups)
-            return;
-        mm_row_groups(job, begin, begin + run < groups ? begin + run : groups);
-    }
+    while (cpu_share_next(job->call, &share, &begin, &end))
+        mm_row_groups(job, begin, end);
 }
 
 /* ---- several rows ---- */
