@@ -1,4 +1,4 @@
-/* math.h - exp, log, tanh, and sine and cosine of a range-reduced angle, for kernel text.
+/* math.h - exp, gelu, log, tanh, and sine and cosine of a range-reduced angle, for kernel text.
  *
  * The algorithms, coefficients, domains and bounds are those of src/backends/cpu/math.h, one lane
  * at a time: exp and log 1 ulp, tanh 2 ulp, sincos |error| <= 2^-24 for the angle it is given. */
@@ -34,6 +34,13 @@ FN float k_exp(float x)
     q = k_fma(q, r, 0x1.fffffcp-2f);
     const float y = 1.0f + (h + k_fma(r * r, q, t));
     return k_scale(y, n_round);
+}
+
+/* 0.5 x (1 + tanh u), u = sqrt(2/pi) (x + 0.044715 x^3), as x / (1 + e^(-2u)). */
+FN float k_gelu(float x)
+{
+    const float minus_2u = x * k_fma(x * x, -0.0713548162726f, -1.59576912160573f);
+    return k_div(x, 1.0f + k_exp(minus_2u));
 }
 
 /* log x = e ln 2 + log(1 + f), sqrt(1/2) <= 1 + f < sqrt(2), log(1 + f) = f + f^2 q(f). */

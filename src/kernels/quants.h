@@ -33,11 +33,13 @@ typedef k_format<k_f32, 4, K_KIND_OFFSET, 0, 1> k_weight_q4_k;
 typedef k_format<k_f32, 5, K_KIND_OFFSET, 0, 1> k_weight_q5_k;
 typedef k_format<k_f32, 6, K_KIND_DUAL, 32, 1> k_weight_q6_k;
 
-/* X(name, tag) for every weight dtype. */
+/* X(name, tag) for every weight dtype; for those with quants. */
 #define K_WEIGHTS(X)       \
     X(f32, k_weight_f32)   \
     X(f16, k_weight_f16)   \
     X(bf16, k_weight_bf16) \
+    K_QUANTS(X)
+#define K_QUANTS(X)        \
     X(q4_0, k_weight_q4_0) \
     X(q4_1, k_weight_q4_1) \
     X(q5_0, k_weight_q5_0) \

@@ -14,6 +14,7 @@ MLXN_PLANNER(elementwise);
 MLXN_PLANNER(softmax);
 MLXN_PLANNER(qkv_prepare);
 MLXN_PLANNER(matmul);
+MLXN_PLANNER(matmul_group);
 MLXN_PLANNER(weight_pack);
 MLXN_PLANNER(embedding);
 MLXN_PLANNER(argmax);

@@ -36,6 +36,26 @@ typedef struct mlxn_matmul_args {
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_matmul(mlxn_encoder *encoder,
                                                  const mlxn_matmul_args *args);
 
+/* Several products with one input, as one dispatch: product[i].output = input * product[i].weight^T
+ * for i < count, each with the bits that mlxn_matmul gives it.
+ *
+ * With `gate` there are two products of equal shape and one output: product[0].output =
+ * gelu(p0) * p1, gelu as in mlxn_gelu_mul, with the bits of mlxn_matmul into f32 twice and
+ * mlxn_gelu_mul of the two, rounded once to the output's dtype; product[1].output is NULL. */
+enum { MLXN_MATMUL_GROUP_MAX = 4 };
+typedef struct mlxn_matmul_product {
+    mlxn_buffer *weight; /* [N, K]; N and the dtype may differ from product to product */
+    mlxn_buffer *output; /* [..., N], f32, bf16 or f16; outputs do not overlap */
+} mlxn_matmul_product;
+typedef struct mlxn_matmul_group_args {
+    size_t size;
+    mlxn_buffer *input; /* [..., K], f32 or bf16 or f16 */
+    mlxn_matmul_product product[MLXN_MATMUL_GROUP_MAX];
+    int count; /* 1 to 4 */
+    int gate;
+    mlxn_matmul_mode mode;
+} mlxn_matmul_group_args;
+
 /* output[i] = scale * table[ids[i]], dequantised in f32.  An id outside [0, V) is a fault and
  * leaves its row unwritten. */
 typedef struct mlxn_embedding_args {

@@ -21,6 +21,21 @@ typedef struct matmul_params {
     int32_t fast;
 } matmul_params;
 
+/* Several products of one input: operand 0 is the input, 1 + 2i the weight and 2 + 2i the output of
+ * product i.  gate: output 0 = gelu(product 0) * product 1, output 1 is absent. */
+enum { MATMUL_GROUP_MAX = 4, MATMUL_GROUP_OPERANDS = 1 + 2 * MATMUL_GROUP_MAX };
+typedef struct matmul_group_params {
+    int64_t rows, input_stride;
+    int32_t input_dtype;
+    int32_t fast;
+    int32_t count, gate;
+    struct matmul_group_product {
+        matmul_weight weight;
+        int64_t output_stride;
+        int32_t output_dtype;
+    } product[MATMUL_GROUP_MAX];
+} matmul_group_params;
+
 /* Packs the groups [first, first + count) of 16 rows. */
 typedef struct weight_pack_params {
     matmul_weight weight; /* the plain source */

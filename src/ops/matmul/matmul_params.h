@@ -34,6 +34,31 @@ typedef struct mm_params {
     int32_t output_dtype;
 } mm_params;
 
+/* matvec_group: products of one input.  Product i has the groups of threads from first[i] on. */
+enum { MM_GROUP_MAX = 4 };
+enum {
+    MM_FORMAT_q4_0,
+    MM_FORMAT_q4_1,
+    MM_FORMAT_q5_0,
+    MM_FORMAT_q5_1,
+    MM_FORMAT_q8_0,
+    MM_FORMAT_q4_k,
+    MM_FORMAT_q5_k,
+    MM_FORMAT_q6_k,
+};
+typedef struct mm_group_params {
+    mm_params product[MM_GROUP_MAX];
+    uint32_t first[MM_GROUP_MAX];
+    int32_t format[MM_GROUP_MAX];
+    int32_t count;
+} mm_group_params;
+
+/* matmul_gate: rows of gelu(gate) * up, both f32 and dense. */
+typedef struct mm_gate_params {
+    int64_t rows, columns, output_stride;
+    int32_t output_dtype;
+} mm_gate_params;
+
 typedef struct mm_embedding_params {
     mm_layout table;               /* packed */
     int64_t rows, cols, row_bytes; /* of the table; row_bytes: plain */

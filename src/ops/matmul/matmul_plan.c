@@ -57,11 +57,12 @@ static mm_schedule choose(const mlxn_gpu_traits *gpu, const matmul_params *p)
     return simds < MM_WIDE_SIMDS * (int64_t)gpu->processors ? MM_SCHEDULE_SHORT : MM_SCHEDULE_WIDE;
 }
 
-static mlxn_status plan_weight(mlxn_gpu_plan *plan, const matmul_weight *w, mm_source *out)
+static mlxn_status plan_weight(mlxn_gpu_plan *plan, const matmul_weight *w, int operand,
+                               mm_source *out)
 {
     const mm_layout layout = mm_layout_of(w);
     const int64_t groups = packed_groups(w->rows);
-    *out = (mm_source){MM_WEIGHT_OPERAND, 0};
+    *out = (mm_source){operand, 0};
     if (layout.group_bytes > INT32_MAX)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "matmul: 16 weight rows of %lld pass 2 GiB",
                          (long long)w->cols);
@@ -69,31 +70,26 @@ static mlxn_status plan_weight(mlxn_gpu_plan *plan, const matmul_weight *w, mm_s
         return MLXN_OK;
     *out = (mm_source){MLXN_GPU_SCRATCH,
                        mlxn_gpu_scratch(plan, (size_t)(groups * layout.group_bytes))};
-    return mlxn_matmul_plan_pack(plan, w, MM_WEIGHT_OPERAND, out->operand, out->offset, 0, groups);
+    return mlxn_matmul_plan_pack(plan, w, operand, out->operand, out->offset, 0, groups);
 }
 
-/* Fills p->input_stride. */
-static mlxn_status plan_input(mlxn_gpu_plan *plan, const matmul_params *m, uint64_t address,
-                              mm_params *p, mm_source *out)
+/* The input as products read it: *stride is in rows of f32. */
+static mlxn_status plan_input(mlxn_gpu_plan *plan, const mlxn_node *node, mm_input_params in,
+                              mm_source *out, int64_t *stride)
 {
+    const uint64_t address = node->operands[MM_INPUT_OPERAND].range.address;
+    const int64_t width = in.tiles * PACKED_K;
     mlxn_gpu_launch *launch;
-    const int64_t cols = m->weight.cols, width = p->weight.tiles * PACKED_K;
     *out = (mm_source){MM_INPUT_OPERAND, 0};
-    p->input_stride = m->input_stride;
-    if (m->input_dtype == MLXN_F32 && address % 16 == 0 && m->input_stride % 4 == 0 &&
-        cols == width)
+    *stride = in.input_stride;
+    if (in.dtype == MLXN_F32 && address % 16 == 0 && in.input_stride % 4 == 0 && in.cols == width)
         return MLXN_OK;
-    const mm_input_params in = {.rows = m->rows,
-                                .cols = cols,
-                                .tiles = p->weight.tiles,
-                                .input_stride = m->input_stride,
-                                .dtype = m->input_dtype};
-    p->input_stride = width;
+    *stride = width;
     *out = (mm_source){MLXN_GPU_SCRATCH,
-                       mlxn_gpu_scratch(plan, (size_t)(m->rows * width) * sizeof(float))};
+                       mlxn_gpu_scratch(plan, (size_t)(in.rows * width) * sizeof(float))};
     MLXN_TRY(
         mlxn_gpu_add(plan, mlxn_kernel_text_weight_pack, "matmul_input", &in, sizeof in, &launch));
-    launch->groups[0] = (uint32_t)((m->rows * width + MM_INPUT_THREADS - 1) / MM_INPUT_THREADS);
+    launch->groups[0] = (uint32_t)((in.rows * width + MM_INPUT_THREADS - 1) / MM_INPUT_THREADS);
     launch->threads = MM_INPUT_THREADS;
     launch->early = 1;
     mlxn_gpu_bind(launch, MM_INPUT_OPERAND, 0);
@@ -142,30 +138,179 @@ static void shape_launch(const mlxn_gpu_traits *gpu, const matmul_weight *w, con
     launch->groups[1] = (uint32_t)((p->rows + rows - 1) / rows);
 }
 
-mlxn_status mlxn_matmul_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node, mlxn_gpu_plan *plan)
+static mm_params params_of(const matmul_params *m, int64_t input_stride)
 {
-    const matmul_params *m = node->args;
+    return (mm_params){.weight = mm_layout_of(&m->weight),
+                       .rows = m->rows,
+                       .columns = m->weight.rows,
+                       .input_stride = input_stride,
+                       .output_stride = m->output_stride,
+                       .output_dtype = m->output_dtype};
+}
+
+/* The launch of a product, and before it that which packs a plain weight; `after`: behind the
+ * launches that the plan has. */
+static mlxn_status plan_product(const mlxn_gpu_traits *gpu, mlxn_gpu_plan *plan,
+                                const matmul_params *m, int weight_operand, mm_source input,
+                                int64_t input_stride, mm_source output, int after)
+{
     const mm_schedule schedule = choose(gpu, m);
-    mm_params p = {.weight = mm_layout_of(&m->weight),
-                   .rows = m->rows,
-                   .columns = m->weight.rows,
-                   .output_stride = m->output_stride,
-                   .output_dtype = m->output_dtype};
-    mm_source weight, input;
+    const mm_params p = params_of(m, input_stride);
+    mm_source weight;
     mlxn_gpu_launch *launch;
     if (m->rows > (int64_t)MM_MATRIX_ROWS * MM_GRID_Y || m->weight.rows > INT32_MAX)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "matmul: %lld x %lld outputs pass the grid of a GPU",
                          (long long)m->rows, (long long)m->weight.rows);
-    MLXN_TRY(plan_weight(plan, &m->weight, &weight));
-    MLXN_TRY(plan_input(plan, m, node->operands[MM_INPUT_OPERAND].range.address, &p, &input));
-    const int after = plan->n_launches > 0;
+    MLXN_TRY(plan_weight(plan, &m->weight, weight_operand, &weight));
     MLXN_TRY(mlxn_gpu_add(plan, text_of(schedule), entry_of(schedule, m->weight.dtype), &p,
                           sizeof p, &launch));
     shape_launch(gpu, &m->weight, &p, schedule, launch);
-    launch->after = after;
+    launch->after = after || !m->weight.packed;
     launch->early = m->weight.packed; /* only weights that no dispatch writes are read early */
     mlxn_gpu_bind(launch, input.operand, input.offset);
     mlxn_gpu_bind(launch, weight.operand, weight.offset);
+    mlxn_gpu_bind(launch, output.operand, output.offset);
+    return MLXN_OK;
+}
+
+mlxn_status mlxn_matmul_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node, mlxn_gpu_plan *plan)
+{
+    const matmul_params *m = node->args;
+    mm_source input;
+    int64_t stride;
+    MLXN_TRY(plan_input(plan, node,
+                        (mm_input_params){.rows = m->rows,
+                                          .cols = m->weight.cols,
+                                          .tiles = packed_tiles(m->weight.cols),
+                                          .input_stride = m->input_stride,
+                                          .dtype = m->input_dtype},
+                        &input, &stride));
+    return plan_product(gpu, plan, m, MM_WEIGHT_OPERAND, input, stride,
+                        (mm_source){MM_OUTPUT_OPERAND, 0}, plan->n_launches > 0);
+}
+
+/* ---- several products ---- */
+
+static matmul_params product_of(const matmul_group_params *g, int i)
+{
+    return (matmul_params){.weight = g->product[i].weight,
+                           .rows = g->rows,
+                           .input_stride = g->input_stride,
+                           .output_stride = g->product[i].output_stride,
+                           .input_dtype = g->input_dtype,
+                           .output_dtype = g->product[i].output_dtype,
+                           .fast = g->fast};
+}
+
+static int format_of(int dtype)
+{
+    static const int8_t formats[] = {
+        [MLXN_Q4_0] = 1 + MM_FORMAT_q4_0, [MLXN_Q4_1] = 1 + MM_FORMAT_q4_1,
+        [MLXN_Q5_0] = 1 + MM_FORMAT_q5_0, [MLXN_Q5_1] = 1 + MM_FORMAT_q5_1,
+        [MLXN_Q8_0] = 1 + MM_FORMAT_q8_0, [MLXN_Q4_K] = 1 + MM_FORMAT_q4_k,
+        [MLXN_Q5_K] = 1 + MM_FORMAT_q5_k, [MLXN_Q6_K] = 1 + MM_FORMAT_q6_k};
+    return formats[dtype] - 1;
+}
+
+/* Whether one launch can make them all: few rows, short products with prepared quants. */
+static int in_one(const mlxn_gpu_traits *gpu, const matmul_group_params *g)
+{
+    int one = gpu->schedule == MM_SCHEDULE_AUTO || gpu->schedule == MM_SCHEDULE_SHORT;
+    for (int i = 0; i < g->count; i++) {
+        const matmul_params m = product_of(g, i);
+        one = one && choose(gpu, &m) == MM_SCHEDULE_SHORT && m.weight.packed &&
+              format_of(m.weight.dtype) >= 0 && m.weight.dtype <= MLXN_Q6_K;
+    }
+    return one && (!g->gate || g->product[0].weight.dtype == g->product[1].weight.dtype);
+}
+
+static mlxn_status plan_one(const mlxn_gpu_traits *gpu, const matmul_group_params *g,
+                            mm_source input, int64_t stride, mlxn_gpu_plan *plan)
+{
+    static const char *const gates[] = MM_ENTRIES("matvec_gate_");
+    mm_group_params p = {.count = g->count};
+    mlxn_gpu_launch shape = {0}, *launch;
+    uint32_t groups = 0;
+    for (int i = 0; i < g->count; i++) {
+        const matmul_params m = product_of(g, i);
+        p.product[i] = params_of(&m, stride);
+        p.format[i] = format_of(m.weight.dtype);
+        p.first[i] = groups;
+        shape_launch(gpu, &m.weight, &p.product[i], MM_SCHEDULE_SHORT, &shape);
+        groups += g->gate && i ? 0 : shape.groups[0];
+    }
+    const int after = plan->n_launches > 0;
+    if (g->gate)
+        MLXN_TRY(mlxn_gpu_add(plan, mlxn_kernel_text_matvec, gates[g->product[0].weight.dtype],
+                              &p.product[0], sizeof p.product[0], &launch));
+    else
+        MLXN_TRY(
+            mlxn_gpu_add(plan, mlxn_kernel_text_matvec, "matvec_group", &p, sizeof p, &launch));
+    launch->groups[0] = groups;
+    launch->groups[1] = shape.groups[1];
+    launch->threads = shape.threads;
+    launch->early = 1;
+    launch->after = after;
+    mlxn_gpu_bind(launch, input.operand, input.offset);
+    mlxn_gpu_bind(launch, 1, 0);
+    if (g->gate) {
+        mlxn_gpu_bind(launch, 3, 0);
+        mlxn_gpu_bind(launch, 2, 0);
+        return MLXN_OK;
+    }
+    for (int i = 2; i < MATMUL_GROUP_OPERANDS; i++)
+        mlxn_gpu_bind(launch, i <= 2 * g->count ? i : MLXN_GPU_NONE, 0);
+    return MLXN_OK;
+}
+
+/* gelu(first) * second, both f32 in the scratch. */
+static mlxn_status plan_gate(const matmul_group_params *g, const mm_source from[2],
+                             mlxn_gpu_plan *plan)
+{
+    const struct matmul_group_product *out = &g->product[0];
+    const mm_gate_params p = {.rows = g->rows,
+                              .columns = out->weight.rows,
+                              .output_stride = out->output_stride,
+                              .output_dtype = out->output_dtype};
+    mlxn_gpu_launch *launch;
+    MLXN_TRY(
+        mlxn_gpu_add(plan, mlxn_kernel_text_weight_pack, "matmul_gate", &p, sizeof p, &launch));
+    launch->groups[0] = (uint32_t)((p.rows * p.columns + MM_INPUT_THREADS - 1) / MM_INPUT_THREADS);
+    launch->threads = MM_INPUT_THREADS;
+    launch->early = launch->after = 1;
+    mlxn_gpu_bind(launch, from[0].operand, from[0].offset);
+    mlxn_gpu_bind(launch, from[1].operand, from[1].offset);
     mlxn_gpu_bind(launch, MM_OUTPUT_OPERAND, 0);
     return MLXN_OK;
+}
+
+mlxn_status mlxn_matmul_group_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node,
+                                   mlxn_gpu_plan *plan)
+{
+    const matmul_group_params *g = node->args;
+    const int64_t cols = g->product[0].weight.cols;
+    mm_source input, output[MATMUL_GROUP_MAX];
+    int64_t stride;
+    MLXN_TRY(plan_input(plan, node,
+                        (mm_input_params){.rows = g->rows,
+                                          .cols = cols,
+                                          .tiles = packed_tiles(cols),
+                                          .input_stride = g->input_stride,
+                                          .dtype = g->input_dtype},
+                        &input, &stride));
+    if (in_one(gpu, g))
+        return plan_one(gpu, g, input, stride, plan);
+    const int after = plan->n_launches > 0;
+    for (int i = 0; i < g->count; i++) {
+        matmul_params m = product_of(g, i);
+        output[i] = (mm_source){2 + 2 * i, 0};
+        if (g->gate) {
+            const size_t bytes = (size_t)(m.rows * m.weight.rows) * sizeof(float);
+            output[i] = (mm_source){MLXN_GPU_SCRATCH, mlxn_gpu_scratch(plan, bytes)};
+            m.output_stride = m.weight.rows;
+            m.output_dtype = MLXN_F32;
+        }
+        MLXN_TRY(plan_product(gpu, plan, &m, 1 + 2 * i, input, stride, output[i], after));
+    }
+    return g->gate ? plan_gate(g, output, plan) : MLXN_OK;
 }
