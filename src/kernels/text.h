@@ -3,7 +3,7 @@
 #define MLXN_KERNELS_TEXT_H
 
 /* All of them, for what must hold for each: X(name). */
-#define MLXN_KERNEL_TEXTS(X)   X(elementwise) X(norm) X(qkv_prepare) X(softmax)
+#define MLXN_KERNEL_TEXTS(X)   X(attention) X(elementwise) X(norm) X(qkv_prepare) X(softmax)
 
 #define MLXN_KERNEL_TEXT(name) extern const char mlxn_kernel_text_##name[];
 MLXN_KERNEL_TEXTS(MLXN_KERNEL_TEXT)

@@ -12,7 +12,9 @@ MLXN_PLANNER(rms_norm);
 MLXN_PLANNER(norm_row);
 MLXN_PLANNER(elementwise);
 MLXN_PLANNER(softmax);
+MLXN_PLANNER(attention);
 MLXN_PLANNER(qkv_prepare);
+extern const char *const mlxn_attention_faults[];
 extern const char *const mlxn_qkv_prepare_faults[];
 
 #endif
