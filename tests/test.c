@@ -6,6 +6,11 @@
 
 static test_case *cases;
 static int failures_in_case, full_tier, verbose;
+static char backend[32] = "cpu";
+enum { MAX_WITHOUT = 16 };
+static const char *without[MAX_WITHOUT];
+static int n_without;
+static int device_index;
 void (*test_on_failure)(void);
 
 void test_register(test_case *c)
@@ -41,6 +46,23 @@ void test_note(const char *format, ...)
     vprintf(format, args);
     va_end(args);
     printf("\n");
+}
+
+const char *test_backend(void)
+{
+    return backend;
+}
+
+int test_device_index(void)
+{
+    return device_index;
+}
+
+static void set_device(const char *name)
+{
+    const char *colon = strchr(name, ':');
+    snprintf(backend, sizeof backend, "%.*s", (int)(colon ? colon - name : 31), name);
+    device_index = colon ? atoi(colon + 1) : 0;
 }
 
 int test_full(void)
@@ -156,10 +178,11 @@ double test_load(mlxn_dtype dtype, const void *data, size_t index)
     return bits & 0x8000 ? -value : value;
 }
 
-static int selected(const char *name, const char *without, int n, char **filters)
+static int selected(const char *name, int n, char **filters)
 {
-    if (without && strstr(name, without))
-        return 0;
+    for (int i = 0; i < n_without; i++)
+        if (strstr(name, without[i]))
+            return 0;
     for (int i = 0; i < n; i++)
         if (strstr(name, filters[i]))
             return 1;
@@ -180,18 +203,19 @@ int test_run(const char *filter)
 int main(int argc, char **argv)
 {
     int passed = 0, failed = 0, list = 0;
-    const char *without = NULL;
     int at = 1;
     for (; at < argc && argv[at][0] == '-'; at++) {
         full_tier |= !strcmp(argv[at], "--full");
         verbose |= !strcmp(argv[at], "-v");
         list |= !strcmp(argv[at], "--list");
-        if (!strcmp(argv[at], "--without") && at + 1 < argc)
-            without = argv[++at];
+        if (!strcmp(argv[at], "--without") && at + 1 < argc && n_without < MAX_WITHOUT)
+            without[n_without++] = argv[++at];
+        else if (!strcmp(argv[at], "--device") && at + 1 < argc)
+            set_device(argv[++at]);
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (test_case *c = cases; c; c = c->next) {
-        if (!selected(c->name, without, argc - at, argv + at))
+        if (!selected(c->name, argc - at, argv + at))
             continue;
         if (list) {
             printf("%s\n", c->name);

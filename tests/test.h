@@ -1,7 +1,7 @@
 /* test.h - the test harness: TEST(name) { ... } defines and registers a case; CHECK records a
  * failure and goes on, REQUIRE records it and leaves the case.  `mlxn-test [--full] [--list]
- * [-v] [--without TEXT] [FILTER ...]` runs the cases whose name contains a filter and not TEXT, and
- * ends with "N passed, N failed". */
+ * [-v] [--without TEXT ...] [--device NAME[:INDEX]] [FILTER ...]` runs the cases whose name
+ * contains a filter and no TEXT, and ends with "N passed, N failed". */
 #ifndef MLXN_TEST_H
 #define MLXN_TEST_H
 
@@ -22,7 +22,10 @@ void test_register(test_case *c);
 void test_failed(const char *file, int line, const char *format, ...) MLXN_PRINTF(3, 4);
 extern void (*test_on_failure)(void); /* called in place of printing */
 int test_run(const char *filter);     /* runs the cases whose name contains it; how many */
-int test_full(void);                  /* whether this is the long tier */
+/* The device that --device names, for tests that can run on any; "cpu" 0 without it. */
+const char *test_backend(void);
+int test_device_index(void);
+int test_full(void);                                       /* whether this is the long tier */
 void test_note(const char *format, ...) MLXN_PRINTF(1, 2); /* printed with -v */
 
 #define TEST(id)                                                      \

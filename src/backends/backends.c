@@ -1,5 +1,6 @@
 /* backends.c - the backends of this build, best first. */
 #include "core/internal.h"
 #include "backends/cpu/cpu.h"
+#include "backends/cuda/cuda.h"
 
-const mlxn_backend *const mlxn_backends[] = {&mlxn_cpu_backend, NULL};
+const mlxn_backend *const mlxn_backends[] = {&mlxn_cpu_backend, &mlxn_cuda_backend, NULL};

@@ -427,7 +427,7 @@ static mlxn_status host_access(const char *who, mlxn_buffer *buffer, size_t byte
         return mlxn_fail(MLXN_ERR_BOUNDS, "%s: %zu bytes at %zu, the buffer has %zu", who, bytes,
                          byte_offset, buffer->bytes);
     mlxn_device *device = buffer->storage->device;
-    device->ops->wait(device, atomic_load(&buffer->storage->last_commit), &waited);
+    device->ops->wait(device, mlxn_storage_last_use(buffer->storage), &waited);
     return MLXN_OK;
 }
 

@@ -111,7 +111,7 @@ mlxn_status mlxn_device_get_info(const mlxn_device *device, mlxn_device_info *in
 
 /* ---- the queue ---- */
 
-static void mark_storage(const mlxn_work *work, uint64_t serial)
+static void mark_use(mlxn_device *device, const mlxn_work *work, uint64_t serial)
 {
     for (const mlxn_node *node = work->first; node; node = node->next) {
         for (int i = 0; i < node->n_operands; i++)
@@ -120,7 +120,7 @@ static void mark_storage(const mlxn_work *work, uint64_t serial)
                                       memory_order_relaxed);
         if (node->graph) {
             node->graph->last_commit = serial;
-            mark_storage(&node->graph->work, serial);
+            atomic_store(&device->replayed, serial);
         }
     }
 }
@@ -132,7 +132,7 @@ mlxn_status mlxn_device_submit(mlxn_device *device, mlxn_commit *commit)
     mlxn_status status = device->ops->submit(device, commit);
     if (status == MLXN_OK) {
         atomic_store(&device->submitted, commit->serial);
-        mark_storage(commit->work, commit->serial);
+        mark_use(device, commit->work, commit->serial);
     }
     pthread_mutex_unlock(&device->lock);
     return status;

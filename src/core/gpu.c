@@ -88,9 +88,9 @@ static mlxn_gpu_plan *keep(mlxn_work *work, const mlxn_gpu_plan *plan)
     return kept;
 }
 
-mlxn_status mlxn_gpu_plan_node(const mlxn_device *device, mlxn_work *work, mlxn_node *node)
+mlxn_status mlxn_gpu_plan_node(mlxn_device *device, mlxn_work *work, mlxn_node *node)
 {
-    mlxn_gpu_plan plan;
+    mlxn_gpu_plan plan, *kept;
     if (!device->gpu || !node->kernel)
         return MLXN_OK;
     const mlxn_kernel_source *source = &node->kernel->source;
@@ -101,9 +101,12 @@ mlxn_status mlxn_gpu_plan_node(const mlxn_device *device, mlxn_work *work, mlxn_
     plan.n_launches = 0;
     plan.scratch_bytes = plan.args_used = 0;
     MLXN_TRY((user ? plan_user : source->gpu_plan)(device->gpu, node, &plan));
-    node->plan = keep(work, &plan);
-    if (!node->plan)
+    kept = keep(work, &plan);
+    if (!kept)
         return mlxn_fail(MLXN_ERR_MEMORY, "%s: no memory to record it", source->name);
+    if (device->ops->prepare)
+        MLXN_TRY(device->ops->prepare(device, kept));
+    node->plan = kept;
     node->shared_bytes = plan.scratch_bytes;
     return MLXN_OK;
 }

@@ -59,6 +59,7 @@ typedef struct mlxn_gpu_launch {
     size_t offset[MLXN_GPU_PARAMETERS]; /* bytes into the operand's view, into the scratch */
     const void *args;
     size_t args_bytes;
+    void *function; /* the backend's own: the compiled entry */
 } mlxn_gpu_launch;
 
 struct mlxn_gpu_plan {
@@ -84,6 +85,6 @@ size_t mlxn_gpu_scratch(mlxn_gpu_plan *plan, size_t bytes);
 
 /* Plans a node of this device and keeps the plan in the work's memory, as node->plan; sets
  * node->shared_bytes.  Does nothing for devices without traits. */
-mlxn_status mlxn_gpu_plan_node(const mlxn_device *device, mlxn_work *work, mlxn_node *node);
+mlxn_status mlxn_gpu_plan_node(mlxn_device *device, mlxn_work *work, mlxn_node *node);
 
 #endif

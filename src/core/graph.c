@@ -10,6 +10,28 @@ struct mlxn_binding {
     char name[];
 };
 
+/* ---- what storage knows of graphs ---- */
+
+static void enter_graph(mlxn_storage *storage)
+{
+    if (storage)
+        atomic_fetch_add(&storage->in_graphs, 1);
+}
+
+/* From here on the storage itself remembers the last replay of the graph. */
+static void leave_graph(mlxn_storage *storage, uint64_t last_replay)
+{
+    if (!storage)
+        return;
+    uint64_t last = atomic_load(&storage->last_commit);
+    while (last < last_replay &&
+           !atomic_compare_exchange_weak(&storage->last_commit, &last, last_replay))
+        ;
+    atomic_fetch_sub(&storage->in_graphs, 1);
+}
+
+/* ---- handles ---- */
+
 mlxn_status mlxn_graph_capture(mlxn_encoder *encoder, mlxn_graph **out)
 {
     if (!out)
@@ -30,6 +52,9 @@ mlxn_status mlxn_graph_capture(mlxn_encoder *encoder, mlxn_graph **out)
     if (!graph->work.first)
         graph->work.last = &graph->work.first;
     mlxn_work_init(work);
+    for (const mlxn_node *node = graph->work.first; node; node = node->next)
+        for (int i = 0; i < node->n_operands; i++)
+            enter_graph(node->operands[i].storage);
     *out = graph;
     return MLXN_OK;
 }
@@ -53,6 +78,9 @@ void mlxn_graph_release(mlxn_graph *graph)
         mlxn_buffer_release(binding->buffer);
         free(binding);
     }
+    for (const mlxn_node *node = graph->work.first; node; node = node->next)
+        for (int i = 0; i < node->n_operands; i++)
+            leave_graph(node->operands[i].storage, graph->last_commit);
     mlxn_work_free(&graph->work);
     mlxn_device_release(graph->device);
     free(graph);
@@ -140,11 +168,14 @@ static mlxn_status check_bind(const mlxn_graph *graph, const char *name, const m
     return MLXN_OK;
 }
 
-static void rebind(mlxn_node *node, int i, const mlxn_buffer *old, const mlxn_buffer *new)
+static void rebind(const mlxn_graph *graph, mlxn_node *node, int i, const mlxn_buffer *old,
+                   const mlxn_buffer *new)
 {
     mlxn_bound *bound = &node->operands[i];
     size_t offset = bound->offset - old->offset + new->offset;
     mlxn_storage_retain(new->storage);
+    enter_graph(new->storage);
+    leave_graph(bound->storage, graph->last_commit);
     mlxn_storage_release(bound->storage);
     bound->storage = new->storage;
     bound->offset = offset;
@@ -154,7 +185,7 @@ static void rebind(mlxn_node *node, int i, const mlxn_buffer *old, const mlxn_bu
 
 /* Takes the nodes out and appends them again, so that plans and barriers fit the new ranges.  A
  * barrier that was there stays: it may have been the caller's. */
-static mlxn_status place_again(const mlxn_device *device, mlxn_work *work)
+static mlxn_status place_again(mlxn_device *device, mlxn_work *work)
 {
     mlxn_node *node = work->first;
     work->first = NULL;
@@ -190,7 +221,7 @@ mlxn_status mlxn_graph_bind(mlxn_graph *graph, const char *name, mlxn_buffer *bu
     for (mlxn_node *node = graph->work.first; node; node = node->next)
         for (int i = 0; i < node->n_operands; i++)
             if (is_inside(&node->operands[i], binding->buffer))
-                rebind(node, i, binding->buffer, buffer);
+                rebind(graph, node, i, binding->buffer, buffer);
     mlxn_buffer_retain(buffer);
     mlxn_buffer_release(binding->buffer);
     binding->buffer = buffer;

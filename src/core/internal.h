@@ -28,7 +28,8 @@ typedef struct mlxn_storage {
     void *backend;                  /* the backend's own */
     void (*release)(void *context); /* wrapped memory: called instead of the backend's free */
     void *context;
-    _Atomic uint64_t last_commit; /* serial of the last commit that uses this storage */
+    _Atomic uint64_t last_commit; /* serial of the last commit that uses it outside of graphs */
+    atomic_int in_graphs;         /* operands of live graphs that it is */
 } mlxn_storage;
 
 typedef enum mlxn_layout {
@@ -56,6 +57,9 @@ mlxn_status mlxn_buffer_make(mlxn_storage *storage, mlxn_dtype dtype, int rank,
 mlxn_status mlxn_storage_alloc(mlxn_device *device, size_t bytes, int zero, mlxn_storage **out);
 void mlxn_storage_retain(mlxn_storage *storage);
 void mlxn_storage_release(mlxn_storage *storage);
+/* The newest commit that may use the storage; of graphs only the newest replay of any is known, so
+ * that a replay need not go through their operands. */
+uint64_t mlxn_storage_last_use(const mlxn_storage *storage);
 /* The whole pages inside [offset, offset + bytes) of a mapped file need not stay in memory: they
  * are read again if touched.  Does nothing for other storage, or where the backend cannot. */
 void mlxn_storage_drop(mlxn_storage *storage, size_t offset, size_t bytes);
@@ -220,6 +224,8 @@ typedef struct mlxn_device_ops {
                         size_t bytes);
     mlxn_status (*build)(mlxn_device *device, mlxn_kernel *kernel);
     void (*unbuild)(mlxn_device *device, mlxn_kernel *kernel);
+    /* compiles what a plan launches, as it is recorded; NULL where there is nothing to do */
+    mlxn_status (*prepare)(mlxn_device *device, mlxn_gpu_plan *plan);
     /* appends to the queue; never blocks */
     mlxn_status (*submit)(mlxn_device *device, mlxn_commit *commit);
     /* returns when every commit up to `serial` is done; *waited: whether one was not */
@@ -238,6 +244,7 @@ struct mlxn_device {
     mlxn_kernel *builtin;       /* array, as mlxn_builtin_kernels */
     mlxn_kernel *user;          /* list */
     _Atomic uint64_t submitted; /* serial of the newest commit */
+    _Atomic uint64_t replayed;  /* serial of the newest commit that replays a graph */
     _Atomic uint64_t allocated, allocated_max;
     _Atomic int late_status; /* first late failure not yet reported by mlxn_device_wait */
     char late_detail[256];

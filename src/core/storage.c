@@ -34,13 +34,20 @@ void mlxn_storage_retain(mlxn_storage *storage)
     atomic_fetch_add_explicit(&storage->refs, 1, memory_order_relaxed);
 }
 
+uint64_t mlxn_storage_last_use(const mlxn_storage *storage)
+{
+    const uint64_t last = atomic_load(&storage->last_commit);
+    const uint64_t replayed = atomic_load(&storage->device->replayed);
+    return atomic_load(&storage->in_graphs) && replayed > last ? replayed : last;
+}
+
 void mlxn_storage_release(mlxn_storage *storage)
 {
     if (!storage || atomic_fetch_sub_explicit(&storage->refs, 1, memory_order_acq_rel) != 1)
         return;
     mlxn_device *device = storage->device;
     int waited;
-    device->ops->wait(device, atomic_load(&storage->last_commit), &waited);
+    device->ops->wait(device, mlxn_storage_last_use(storage), &waited);
     if (!(storage->flags & MLXN_STORAGE_WRAPPED))
         atomic_fetch_sub(&device->allocated, storage->bytes);
     device->ops->free(device, storage);

@@ -28,8 +28,13 @@ enum { EMU_FAST = 0, EMU_CHECKED_TEXT = 1 };
 /* NULL after a failure, with the compiler's messages in log. */
 emu_library *emu_compile(const char *text, int checked, char *log, size_t log_size);
 void emu_release(emu_library *library);
+/* The two halves of emu_compile, with the shared object in a file.  build: whether it was made. */
+int emu_compile_file(const char *text, int checked, const char *object, char *log, size_t log_size);
+emu_library *emu_open(const char *object, char *log, size_t log_size);
 /* The number of parameters of a kernel, -1 if there is none of that name. */
 int emu_parameters(const emu_library *library, const char *kernel);
+/* The size of its args struct, 0 if it has none. */
+size_t emu_args_bytes(const emu_library *library, const char *kernel);
 
 typedef struct emu_buffer {
     void *data; /* NULL: absent, any access is out of bounds */

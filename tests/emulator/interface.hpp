@@ -43,6 +43,7 @@ struct bindings {
 };
 struct entry {
     const char *name, *parameters;
+    size_t args_bytes; // of the args struct
     void (*run)(const bindings *);
     entry *next;
 };

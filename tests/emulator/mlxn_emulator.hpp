@@ -173,6 +173,16 @@ template <class... A> void call(void (*kernel)(A...), void *const *p)
 {
     call(kernel, p, typename count<sizeof...(A)>::type());
 }
+template <class T> struct args_size {
+    static const size_t value = 0;
+};
+template <class T> struct args_size<const T &> {
+    static const size_t value = sizeof(T);
+};
+template <class... A> constexpr size_t args_bytes(void (*)(A...))
+{
+    return (0 + ... + args_size<A>::value);
+}
 
 inline float exchange(float v, uint mask, int site)
 {
@@ -215,14 +225,15 @@ mlxn_emulator_load(const emu::runtime *runtime, int *checked)
 
 #define EMU_TEXT_(...) #__VA_ARGS__
 #define EMU_TEXT(...)  EMU_TEXT_(__VA_ARGS__)
-#define KERNEL(name, ...)                                                                 \
-    static void name(__VA_ARGS__);                                                        \
-    static void name##_run(const emu::bindings *b)                                        \
-    {                                                                                     \
-        emu::call(&name, b->pointers);                                                    \
-    }                                                                                     \
-    static emu::entry name##_entry = {#name, EMU_TEXT(__VA_ARGS__), name##_run, nullptr}; \
-    static emu::entry_list name##_listed(&name##_entry);                                  \
+#define KERNEL(name, ...)                                                                   \
+    static void name(__VA_ARGS__);                                                          \
+    static void name##_run(const emu::bindings *b)                                          \
+    {                                                                                       \
+        emu::call(&name, b->pointers);                                                      \
+    }                                                                                       \
+    static emu::entry name##_entry = {#name, EMU_TEXT(__VA_ARGS__), emu::args_bytes(&name), \
+                                      name##_run, nullptr};                                 \
+    static emu::entry_list name##_listed(&name##_entry);                                    \
     static void name(__VA_ARGS__)
 #define IN(T, name, i)    emu::in<T> name
 #define OUT(T, name, i)   emu::out<T> name

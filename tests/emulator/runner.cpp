@@ -83,9 +83,9 @@ static std::string compile_command(const std::string &source, const std::string 
     return command + (checked ? " -DEMU_CHECKED" : "") + " -o " + object + " -x c++ " + source;
 }
 
-static emu_library *load(const std::string &object, char *log, size_t log_size)
+emu_library *emu_open(const char *object, char *log, size_t log_size)
 {
-    void *handle = dlopen(object.c_str(), RTLD_NOW | RTLD_LOCAL);
+    void *handle = dlopen(object, RTLD_NOW | RTLD_LOCAL);
     typedef emu::entry *(*loader)(const emu::runtime *, int *);
     loader start = handle ? (loader)dlsym(handle, "mlxn_emulator_load") : nullptr;
     if (!start) {
@@ -102,6 +102,20 @@ static emu_library *load(const std::string &object, char *log, size_t log_size)
     return library;
 }
 
+int emu_compile_file(const char *text, int checked, const char *object, char *log, size_t log_size)
+{
+    const std::string source = std::string(object) + ".cpp";
+    FILE *out = fopen(source.c_str(), "w");
+    const bool written = out && fputs(text, out) >= 0;
+    bool built = false;
+    if (out && fclose(out) == 0 && written)
+        built = run(compile_command(source, object, checked != 0), log, log_size) == 0;
+    else
+        snprintf(log, log_size, "cannot write %s", source.c_str());
+    unlink(source.c_str());
+    return built;
+}
+
 emu_library *emu_compile(const char *text, int checked, char *log, size_t log_size)
 {
     const char *where = getenv("TMPDIR");
@@ -110,17 +124,10 @@ emu_library *emu_compile(const char *text, int checked, char *log, size_t log_si
         snprintf(log, log_size, "cannot make a directory like %s", directory.c_str());
         return nullptr;
     }
-    const std::string source = directory + "/kernel.cpp", object = directory + "/kernel.so";
+    const std::string object = directory + "/kernel.so";
     emu_library *library = nullptr;
-    FILE *out = fopen(source.c_str(), "w");
-    const bool written = out && fputs(text, out) >= 0;
-    if (out && fclose(out) == 0 && written) {
-        if (run(compile_command(source, object, checked != 0), log, log_size) == 0)
-            library = load(object, log, log_size);
-    } else {
-        snprintf(log, log_size, "cannot write %s", source.c_str());
-    }
-    unlink(source.c_str());
+    if (emu_compile_file(text, checked, object.c_str(), log, log_size))
+        library = emu_open(object.c_str(), log, log_size);
     unlink(object.c_str());
     rmdir(directory.c_str());
     return library;
@@ -138,6 +145,12 @@ int emu_parameters(const emu_library *library, const char *kernel)
 {
     const emu_library::kernel *k = find(library, kernel);
     return k ? (int)k->parameters.size() : -1;
+}
+
+size_t emu_args_bytes(const emu_library *library, const char *kernel)
+{
+    const emu_library::kernel *k = find(library, kernel);
+    return k ? k->entry->args_bytes : 0;
 }
 
 long emu_dispatch(const emu_library *library, const emu_launch *launch, emu_report *report)

@@ -16,8 +16,9 @@ static mlxn_model *load_model(uint32_t threads, uint32_t mask)
     const char *path = real_model_path();
     if (!path)
         return NULL;
-    CHECK_STATUS(mlxn_device_open_with(MLXN_DESC(mlxn_device_desc, .backend = "cpu",
-                                                 .threads = threads, .cpu_mask = mask),
+    CHECK_STATUS(mlxn_device_open_with(MLXN_DESC(mlxn_device_desc, .backend = test_backend(),
+                                                 .index = test_device_index(), .threads = threads,
+                                                 .cpu_mask = mask),
                                        &device),
                  MLXN_OK);
     CHECK_STATUS(mlxn_gguf_open(path, &gguf), MLXN_OK);

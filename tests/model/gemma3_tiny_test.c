@@ -264,8 +264,9 @@ static int fixture_begin(fixture *f)
     for (int i = 0; i < TOKENS; i++)
         f->ids[i] = (int32_t)(test_random(&state) % VOCAB);
     return f->file &&
-           test_status(mlxn_device_open_with(
-                           MLXN_DESC(mlxn_device_desc, .backend = "cpu", .threads = 2), &f->device),
+           test_status(mlxn_device_open_with(MLXN_DESC(mlxn_device_desc, .backend = test_backend(),
+                                                       .index = test_device_index(), .threads = 2),
+                                             &f->device),
                        MLXN_OK, __FILE__, __LINE__, "device") &&
            test_status(mlxn_gguf_open_memory(f->file, bytes, "tiny", &f->gguf), MLXN_OK, __FILE__,
                        __LINE__, "gguf") &&
@@ -435,7 +436,7 @@ TEST(gemma3_tiny_missing_tensors)
     tiny *t = make_tiny();
     mlxn_device *device = NULL;
     REQUIRE(t);
-    REQUIRE_OK(mlxn_device_open("cpu", 0, &device));
+    REQUIRE_OK(mlxn_device_open(test_backend(), test_device_index(), &device));
     for (int i = 0; i < 5; i++) {
         size_t bytes;
         unsigned char *file = make_file(t, names[i], &bytes);

@@ -19,7 +19,26 @@ static void add_device(rig_device *devices, int *count, uint32_t mask, const cha
     devices[(*count)++] = d;
 }
 
-const rig_device *(*rig_source)(int *count) = rig_cpu_devices;
+/* The one device that --device names, opened twice. */
+static const rig_device *named_device(int *count)
+{
+    static rig_device named[2];
+    for (int i = 0; i < 2 && !named[i].device; i++) {
+        rig_device *d = &named[i];
+        d->path = test_backend();
+        CHECK_STATUS(mlxn_device_open(d->path, test_device_index(), &d->device), MLXN_OK);
+        CHECK_STATUS(mlxn_encoder_create(d->device, &d->encoder), MLXN_OK);
+    }
+    *count = named[0].encoder != NULL;
+    return named;
+}
+
+static const rig_device *default_devices(int *count)
+{
+    return strcmp(test_backend(), "cpu") ? named_device(count) : rig_cpu_devices(count);
+}
+
+const rig_device *(*rig_source)(int *count) = default_devices;
 
 const rig_device *rig_devices(int *count)
 {

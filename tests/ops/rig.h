@@ -17,7 +17,8 @@ typedef struct rig_device {
 /* The CPU's devices, opened on first use and kept; *count of them. */
 const rig_device *rig_cpu_devices(int *count);
 /* The devices that the tests of operators run on, whose results must be the same bits: what
- * rig_source gives, the CPU's unless a program sets it to others. */
+ * rig_source gives, by default the one that --device names, or the CPU's.  A
+ * second one is open in any case, though not counted, for tests that need another device. */
 extern const rig_device *(*rig_source)(int *count);
 const rig_device *rig_devices(int *count);
 

@@ -400,12 +400,11 @@ TEST(rope_offsets_past_32_bits)
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     REQUIRE(memory != MAP_FAILED);
-    uint16_t *x = memory, want[D];
+    uint16_t *x = memory, first[D], second[D], between = 1;
     uint64_t seed = 47;
     void *head = rig_normal(MLXN_BF16, D, 1, &seed);
-    memcpy(x, head, sizeof want);
-    memcpy(x + apart, head, sizeof want);
-    free(head);
+    memcpy(x, head, sizeof first);
+    memcpy(x + apart, head, sizeof second);
     mlxn_buffer *base = NULL;
     CHECK_STATUS(mlxn_buffer_wrap(on->device, memory, bytes, MLXN_BF16, 1, all, NULL, NULL, &base),
                  MLXN_OK);
@@ -418,14 +417,17 @@ TEST(rope_offsets_past_32_bits)
                                                                    .rope = MLXN_ROPE_NONE},
                                                              .eps = 1e-6f)),
                      MLXN_OK);
-        memcpy(want, x, sizeof want);
         rig_finish(on, MLXN_OK);
-        CHECK(memcmp(x, want, sizeof want) != 0);
-        CHECK(!memcmp(x, x + apart, sizeof want));
-        CHECK(x[4096] == 0);
+        CHECK_STATUS(mlxn_buffer_read(base, 0, first, sizeof first), MLXN_OK);
+        CHECK_STATUS(mlxn_buffer_read(base, (size_t)apart * 2, second, sizeof second), MLXN_OK);
+        CHECK_STATUS(mlxn_buffer_read(base, 4096 * 2, &between, sizeof between), MLXN_OK);
+        CHECK(memcmp(first, head, sizeof first) != 0);
+        CHECK(!memcmp(first, second, sizeof first));
+        CHECK(between == 0);
         mlxn_buffer_release(view);
     }
     mlxn_buffer_release(base);
+    free(head);
     munmap(memory, bytes);
 }
 

@@ -171,7 +171,10 @@ TEST(core_device_open)
     info.size = 3;
     CHECK_STATUS(mlxn_device_get_info(device, &info), MLXN_ERR_ARGUMENT);
     CHECK_STATUS(mlxn_device_get_info(NULL, &info), MLXN_ERR_ARGUMENT);
-    CHECK(!strcmp(mlxn_backend_name(0), "cpu") && mlxn_backend_name(1) == NULL);
+    int backends = 0, has_cpu = 0;
+    for (const char *name; (name = mlxn_backend_name(backends)) != NULL; backends++)
+        has_cpu += !strcmp(name, "cpu");
+    CHECK(has_cpu == 1);
     CHECK_STATUS(mlxn_device_wait(device), MLXN_OK);
     CHECK_STATUS(mlxn_device_wait(NULL), MLXN_ERR_ARGUMENT);
     mlxn_device_release(device);

@@ -1,0 +1,190 @@
+/* module.c - kernel text to functions of the driver.
+ *
+ * A text is compiled when a dispatch that launches it is first recorded, and kept as long as the
+ * device: machine code comes from the disk cache, else from NVRTC, else, where there is no NVRTC,
+ * from the PTX that is embedded for the library's own texts.  Texts and entries are told apart by
+ * address: they are static, or live as long as the user's kernel. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "backends/cuda/cache.h"
+#include "backends/cuda/cuda.h"
+#include "backends/cuda/embedded.h"
+
+enum {
+    JIT_LOG_BYTES = 1024,
+    SHARED_BYTES = 48 << 10, /* dynamic group memory that a launch has without asking */
+};
+
+typedef struct cuda_function {
+    const char *entry;
+    struct CUfunc_st *function;
+    struct cuda_function *next;
+} cuda_function;
+
+struct mlxn_cuda_module {
+    const char *text;
+    struct CUmod_st *module;
+    cuda_function *functions;
+    mlxn_cuda_module *next;
+};
+
+void mlxn_cuda_modules_close(mlxn_cuda_device *cuda)
+{
+    while (cuda->modules) {
+        mlxn_cuda_module *m = cuda->modules;
+        cuda->modules = m->next;
+        while (m->functions) {
+            cuda_function *f = m->functions;
+            m->functions = f->next;
+            free(f);
+        }
+        cuda->cu.cuModuleUnload(m->module);
+        free(m);
+    }
+    mlxn_nvrtc_close(&cuda->nvrtc);
+}
+
+/* ---- code ---- */
+
+static mlxn_status load_image(mlxn_cuda_device *cuda, const char *name, const void *image,
+                              struct CUmod_st **out)
+{
+    char log[JIT_LOG_BYTES] = "";
+    CUDA_JIT_OPTION options[] = {MLXN_CU_JIT_ERROR_LOG, MLXN_CU_JIT_ERROR_LOG_BYTES};
+    void *values[] = {log, (void *)(uintptr_t)sizeof log};
+    mlxn_status status = CU(&cuda->cu, cuModuleLoadDataEx, out, image, 2, options, values);
+    if (status == MLXN_OK)
+        return MLXN_OK;
+    log[sizeof log - 1] = 0;
+    return mlxn_fail(status, "%s: %s%s%s", name, mlxn_last_error(), log[0] ? ": " : "", log);
+}
+
+/* Opens NVRTC once for the device; the answer is kept. */
+static mlxn_status open_nvrtc(mlxn_cuda_device *cuda)
+{
+    if (!cuda->nvrtc_tried) {
+        cuda->nvrtc_tried = 1;
+        cuda->nvrtc_status = mlxn_nvrtc_open(&cuda->nvrtc);
+        if (cuda->nvrtc_status != MLXN_OK)
+            snprintf(cuda->nvrtc_detail, sizeof cuda->nvrtc_detail, "%s", mlxn_last_error());
+    }
+    if (cuda->nvrtc_status != MLXN_OK)
+        return mlxn_fail(cuda->nvrtc_status, "%s", cuda->nvrtc_detail);
+    return MLXN_OK;
+}
+
+/* All that the code of a text depends on. */
+static mlxn_hash cache_key(const mlxn_nvrtc *nvrtc, const char *text, const char *target)
+{
+    const mlxn_hash start = MLXN_HASH_START;
+    const int version[] = {nvrtc->major, nvrtc->minor};
+    char storage[MLXN_NVRTC_STORAGE];
+    const char *options[MLXN_NVRTC_OPTIONS];
+    mlxn_hash key = mlxn_hash_add(mlxn_hash_text(start, text), version, sizeof version);
+    mlxn_nvrtc_options(target, storage, options);
+    for (int i = 0; i < MLXN_NVRTC_OPTIONS; i++)
+        key = mlxn_hash_text(key, options[i]);
+    return key;
+}
+
+static mlxn_status compile(mlxn_cuda_device *cuda, const char *name, const char *text,
+                           struct CUmod_st **out)
+{
+    char target[MLXN_NVRTC_TARGET];
+    mlxn_cuda_code code;
+    MLXN_TRY(mlxn_nvrtc_target(&cuda->nvrtc, cuda->traits.architecture, target));
+    const mlxn_hash key = cache_key(&cuda->nvrtc, text, target);
+    if (mlxn_kernel_cache_load(key, &code)) {
+        mlxn_status cached = load_image(cuda, name, code.data, out);
+        free(code.data);
+        if (cached != MLXN_ERR_COMPILE) /* that one is made again */
+            return cached;
+    }
+    MLXN_TRY(mlxn_nvrtc_compile(&cuda->nvrtc, name, text, target, &code));
+    mlxn_status status = load_image(cuda, name, code.data, out);
+    if (status == MLXN_OK)
+        mlxn_kernel_cache_store(key, &code);
+    free(code.data);
+    return status;
+}
+
+static mlxn_status load_embedded(mlxn_cuda_device *cuda, const char *name, const char *text,
+                                 struct CUmod_st **out)
+{
+    char reason[256], *ptx;
+    snprintf(reason, sizeof reason, "%s", mlxn_last_error());
+    MLXN_TRY(mlxn_cuda_embedded(text, &ptx));
+    if (!ptx)
+        return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: it must be compiled, but %s", name, reason);
+    mlxn_status status = load_image(cuda, name, ptx, out);
+    free(ptx);
+    return status;
+}
+
+/* ---- functions ---- */
+
+static mlxn_status find_module(mlxn_cuda_device *cuda, const char *name, const char *text,
+                               mlxn_cuda_module **out)
+{
+    for (*out = cuda->modules; *out; *out = (*out)->next)
+        if ((*out)->text == text)
+            return MLXN_OK;
+    mlxn_cuda_module *m = calloc(1, sizeof *m);
+    if (!m)
+        return mlxn_fail(MLXN_ERR_MEMORY, "%s: no memory for its code", name);
+    mlxn_status status = open_nvrtc(cuda);
+    status = status == MLXN_OK ? compile(cuda, name, text, &m->module)
+                               : load_embedded(cuda, name, text, &m->module);
+    if (status != MLXN_OK) {
+        free(m);
+        return status;
+    }
+    m->text = text;
+    m->next = cuda->modules;
+    cuda->modules = m;
+    *out = m;
+    return MLXN_OK;
+}
+
+static mlxn_status find_function(mlxn_cuda_device *cuda, const char *text, const char *entry,
+                                 void **out)
+{
+    mlxn_cuda_module *m;
+    cuda_function *f;
+    MLXN_TRY(find_module(cuda, entry, text, &m));
+    for (f = m->functions; f && f->entry != entry; f = f->next)
+        ;
+    if (!f) {
+        f = calloc(1, sizeof *f);
+        if (!f)
+            return mlxn_fail(MLXN_ERR_MEMORY, "%s: no memory for its code", entry);
+        mlxn_status status = CU(&cuda->cu, cuModuleGetFunction, &f->function, m->module, entry);
+        if (status != MLXN_OK) {
+            free(f);
+            return mlxn_fail(status, "%s: %s", entry, mlxn_last_error());
+        }
+        f->entry = entry;
+        f->next = m->functions;
+        m->functions = f;
+    }
+    *out = f->function;
+    return MLXN_OK;
+}
+
+mlxn_status mlxn_cuda_prepare(mlxn_device *device, mlxn_gpu_plan *plan)
+{
+    mlxn_cuda_device *cuda = (mlxn_cuda_device *)device;
+    mlxn_status status = MLXN_OK;
+    MLXN_TRY(mlxn_cuda_enter(cuda));
+    pthread_mutex_lock(&cuda->code_lock);
+    for (int i = 0; i < plan->n_launches && status == MLXN_OK; i++) {
+        mlxn_gpu_launch *launch = &plan->launches[i];
+        status = find_function(cuda, launch->text, launch->entry, &launch->function);
+        if (status == MLXN_OK && launch->shared_bytes > SHARED_BYTES)
+            status = CU(&cuda->cu, cuFuncSetAttribute, launch->function,
+                        MLXN_CU_MAX_DYNAMIC_SHARED_BYTES, (int)launch->shared_bytes);
+    }
+    pthread_mutex_unlock(&cuda->code_lock);
+    return status;
+}

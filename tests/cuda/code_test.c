@@ -1,0 +1,246 @@
+/* code_test.c - from kernel text to code: NVRTC and its absence, the cache on disk and what may
+ * have happened to its files. */
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "backends/cuda/cache.h"
+#include "rig.h"
+
+/* Opens a device and launches a kernel of steps.kernel. */
+static mlxn_status use_steps(void)
+{
+    mlxn_device *device = NULL;
+    mlxn_encoder *encoder = NULL;
+    mlxn_buffer *x = NULL;
+    mlxn_status status = mlxn_device_open("cuda", 0, &device);
+    if (status == MLXN_OK)
+        status = cuda_register_steps(device);
+    if (status == MLXN_OK)
+        status = mlxn_encoder_create(device, &encoder);
+    if (status == MLXN_OK)
+        status = cuda_vector(device, NULL, &x);
+    if (status == MLXN_OK)
+        status = cuda_step(encoder, "advance", x, NULL, NULL, 1, 1);
+    if (status == MLXN_OK)
+        status = mlxn_encoder_commit(encoder);
+    if (status == MLXN_OK)
+        status = mlxn_encoder_wait(encoder);
+    mlxn_buffer_release(x);
+    mlxn_encoder_release(encoder);
+    mlxn_device_release(device);
+    return status;
+}
+
+TEST(cuda_nvrtc)
+{
+    fake_control *fake = cuda_fake();
+    fake_nvrtc_control *nvrtc = cuda_fake_nvrtc();
+    setenv("MLXN_KERNEL_CACHE", "off", 1);
+    fake->architecture = 75;
+    CHECK_STATUS(use_steps(), MLXN_OK);
+    fake->architecture = 120; /* newer than this NVRTC: PTX of 9.0 */
+    CHECK_STATUS(use_steps(), MLXN_OK);
+    CHECK(nvrtc->compiled == 2);
+    nvrtc->archs[0] = nvrtc->archs[1] = nvrtc->archs[2] = 100;
+    fake->architecture = 90;
+    CHECK_FAILS(use_steps(), MLXN_ERR_UNSUPPORTED, "no longer supports architecture 9.0");
+    nvrtc = cuda_fake_nvrtc();
+    setenv("MLXN_KERNEL_CACHE", "off", 1);
+    nvrtc->fails = 1;
+    CHECK_FAILS(use_steps(), MLXN_ERR_COMPILE, "NVRTC_ERROR_COMPILATION: made to fail");
+    nvrtc = cuda_fake_nvrtc();
+    setenv("MLXN_NVRTC", "libm.so.6", 1);
+    CHECK_FAILS(use_steps(), MLXN_ERR_UNSUPPORTED, "it must be compiled, but");
+    cuda_fake_nvrtc();
+    CHECK_CLEAN();
+}
+
+TEST(cuda_kernel_text_is_refused)
+{
+    static const char broken[] = "KERNEL(broken) {";
+    const int64_t n = 4;
+    mlxn_device *device = NULL;
+    mlxn_encoder *encoder = NULL;
+    mlxn_buffer *x = NULL;
+    cuda_fake();
+    REQUIRE_OK(mlxn_device_open("cuda", 0, &device));
+    REQUIRE_OK(mlxn_kernel_register(
+        device, MLXN_DESC(mlxn_kernel_desc, .name = "broken", .cuda_text = broken)));
+    REQUIRE_OK(mlxn_kernel_register(device, MLXN_DESC(mlxn_kernel_desc, .name = "absent",
+                                                      .cuda_text = mlxn_kernel_text_steps)));
+    REQUIRE_OK(mlxn_encoder_create(device, &encoder));
+    REQUIRE_OK(mlxn_buffer_create(device, MLXN_F32, 1, &n, &x));
+    CHECK_FAILS(cuda_step(encoder, "broken", x, NULL, NULL, 0, 0), MLXN_ERR_COMPILE, "error");
+    CHECK_FAILS(cuda_step(encoder, "absent", x, NULL, NULL, 0, 0), MLXN_ERR_DEVICE,
+                "cuModuleGetFunction");
+    mlxn_buffer_release(x);
+    mlxn_encoder_release(encoder);
+    mlxn_device_release(device);
+    CHECK_CLEAN();
+}
+
+/* ---- the cache ---- */
+
+TEST(cuda_cache_saves_compiling)
+{
+    cuda_fake();
+    fake_nvrtc_control *nvrtc = cuda_fake_nvrtc();
+    cuda_cache_clear();
+    for (int i = 0; i < 3; i++)
+        CHECK_STATUS(use_steps(), MLXN_OK);
+    CHECK(nvrtc->compiled == 1);
+    setenv("MLXN_KERNEL_CACHE", "off", 1);
+    CHECK_STATUS(use_steps(), MLXN_OK);
+    CHECK(nvrtc->compiled == 2);
+    CHECK(cuda_cache_clear() == 1);
+    setenv("MLXN_KERNEL_CACHE", "/proc/nowhere", 1); /* cannot be written: no failure */
+    CHECK_STATUS(use_steps(), MLXN_OK);
+    setenv("MLXN_KERNEL_CACHE", "", 1);
+    char below[200], path[600];
+    snprintf(below, sizeof below, "%s/xdg", cuda_cache_folder());
+    setenv("XDG_CACHE_HOME", below, 1);
+    CHECK_STATUS(use_steps(), MLXN_OK);
+    snprintf(path, sizeof path, "rm -r %s/mlxn/kernels/*.bin && rm -r %s", below, below);
+    CHECK(system(path) == 0); /* the folders were made */
+    unsetenv("XDG_CACHE_HOME");
+    cuda_fake();
+    CHECK_CLEAN();
+}
+
+static const mlxn_hash key = {1, 2};
+
+static void store(const char *text)
+{
+    char copy[100];
+    snprintf(copy, sizeof copy, "%s", text);
+    mlxn_kernel_cache_store(key, &(mlxn_cuda_code){copy, strlen(copy)});
+}
+
+/* Whether the entry is there and is this text. */
+static int holds(const char *text)
+{
+    mlxn_cuda_code code;
+    if (!mlxn_kernel_cache_load(key, &code))
+        return 0;
+    int same = code.bytes == strlen(text) && !memcmp(code.data, text, code.bytes + 1);
+    free(code.data);
+    return same;
+}
+
+static void damage(const char *path, long at, int byte, long size)
+{
+    FILE *file = fopen(path, "r+b");
+    if (!file)
+        return;
+    if (size >= 0)
+        CHECK(ftruncate(fileno(file), size) == 0);
+    if (at >= 0) {
+        fseek(file, at, SEEK_SET);
+        fputc(byte, file);
+    }
+    fclose(file);
+}
+
+TEST(cuda_cache_distrusts_files)
+{
+    char path[300], other[300];
+    mlxn_cuda_code code;
+    struct stat info;
+    cuda_fake();
+    cuda_cache_clear();
+    snprintf(path, sizeof path, "%s/00000000000000010000000000000002.bin", cuda_cache_folder());
+    store("some code");
+    CHECK(holds("some code"));
+    REQUIRE(!stat(path, &info));
+    for (long i = 0; i < info.st_size; i++) { /* every byte */
+        store("some code");
+        damage(path, i, 0x5a, -1);
+        CHECK(!mlxn_kernel_cache_load(key, &code));
+    }
+    for (long size = 0; size < info.st_size + 3; size++) { /* cut off, or longer */
+        store("some code");
+        damage(path, -1, 0, size);
+        if (size == info.st_size)
+            CHECK(holds("some code"));
+        else
+            CHECK(!mlxn_kernel_cache_load(key, &code));
+    }
+    store("some code"); /* under another name */
+    snprintf(other, sizeof other, "%s/00000000000000010000000000000003.bin", cuda_cache_folder());
+    CHECK(!rename(path, other));
+    CHECK(!mlxn_kernel_cache_load((mlxn_hash){1, 3}, &code));
+    CHECK(mkdir(path, 0777) == 0); /* a folder in its place */
+    CHECK(!mlxn_kernel_cache_load(key, &code));
+    store("some code");
+    rmdir(path);
+    CHECK(cuda_cache_clear() == 1); /* and no temporary file is left */
+}
+
+/* A damaged entry costs a compilation, no more. */
+TEST(cuda_cache_is_made_again)
+{
+    char command[400];
+    cuda_fake();
+    fake_nvrtc_control *nvrtc = cuda_fake_nvrtc();
+    cuda_cache_clear();
+    CHECK_STATUS(use_steps(), MLXN_OK);
+    snprintf(command, sizeof command, "for f in %s/*.bin; do truncate -s 5000 $f; done",
+             cuda_cache_folder());
+    CHECK(system(command) == 0);
+    CHECK_STATUS(use_steps(), MLXN_OK);
+    CHECK_STATUS(use_steps(), MLXN_OK);
+    CHECK(nvrtc->compiled == 2);
+    CHECK_CLEAN();
+}
+
+/* Processes that store and load the same entry see all of it or nothing. */
+TEST(cuda_cache_processes)
+{
+    enum { CHILDREN = 4, BYTES = 200000 };
+    cuda_fake();
+    cuda_cache_clear();
+    for (int i = 0; i < CHILDREN; i++) {
+        pid_t child = fork();
+        REQUIRE(child >= 0);
+        if (child)
+            continue;
+        char *data = malloc(BYTES);
+        int bad = 0;
+        for (int k = 0; data && k < 100; k++) {
+            mlxn_cuda_code code;
+            memset(data, 'a' + (i + k) % 26, BYTES);
+            mlxn_kernel_cache_store(key, &(mlxn_cuda_code){data, BYTES});
+            if (!mlxn_kernel_cache_load(key, &code)) {
+                bad++;
+                continue;
+            }
+            const char *got = code.data;
+            bad += code.bytes != BYTES || got[0] != got[BYTES - 1];
+            free(code.data);
+        }
+        _exit(bad != 0);
+    }
+    for (int i = 0; i < CHILDREN; i++) {
+        int status;
+        CHECK(wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    CHECK(cuda_cache_clear() == 1);
+}
+
+TEST(cuda_hash)
+{
+    const mlxn_hash start = MLXN_HASH_START;
+    unsigned char data[64] = {0};
+    mlxn_hash seen[64 * 8 + 64];
+    int n = 0;
+    for (int bit = 0; bit < 64 * 8; bit++) { /* every bit and every length makes another hash */
+        data[bit / 8] = (unsigned char)(1 << bit % 8);
+        seen[n++] = mlxn_hash_add(start, data, sizeof data);
+        data[bit / 8] = 0;
+    }
+    for (size_t bytes = 0; bytes < 64; bytes++)
+        seen[n++] = mlxn_hash_add(start, data, bytes);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < i; k++)
+            CHECK(seen[i].a != seen[k].a && seen[i].b != seen[k].b);
+}
