@@ -17,7 +17,7 @@
 #include "core/internal.h"
 
 enum {
-    MLXN_GPU_LAUNCHES = 6,
+    MLXN_GPU_LAUNCHES = 12,
     MLXN_GPU_PARAMETERS = MLXN_MAX_OPERANDS + 1,
     MLXN_GPU_ARGS_BYTES = 4096,   /* of all launches of a plan */
     MLXN_GPU_SCRATCH_ALIGN = 256, /* of offsets into the scratch */

@@ -18,6 +18,8 @@
  *   k_atomic_or(p, v) k_atomic_add(p, v)   on GLOBAL(uint) and SHARED(uint), no memory order; give
  *     the value before
  *   k_fma k_sqrt k_div                 each rounded once; other maths is in math.h
+ *   k_byte_float(word, i)              2^23 plus byte i of word
+ *   K_UNROLL                           in front of a loop of constant count that indexes registers
  *
  * The host compiles with contraction of a * b + c off (--fmad=false, -ffp-contract=off; here for
  * Metal) and without fast maths.  A simdgroup has 32 lanes, groups are whole simdgroups of up to
@@ -69,6 +71,7 @@ K_ATOMIC(k_atomic_add, fetch_add, threadgroup)
 #define k_div(a, b)         ((a) / (b))
 #define k_uint4(a, b, c, d) uint4((a), (b), (c), (d))
 #define k_uint2(a, b)       uint2((a), (b))
+#define K_UNROLL            _Pragma("unroll")
 
 #elif defined(__CUDACC__) /* ---- CUDA */
 typedef unsigned char uchar;
@@ -108,6 +111,7 @@ typedef unsigned long long uint64_t;
 #endif
 #define k_xor(v, m)         __shfl_xor_sync(0xffffffffu, (v), (m))
 #define k_atomic_or(p, v)   atomicOr((p), (v))
+#define k_atomic_add(p, v)  atomicAdd((p), (v))
 #define k_bits(f)           __float_as_uint(f)
 #define k_float(u)          __uint_as_float(u)
 #define k_fma(a, b, c)      __fmaf_rn((a), (b), (c))
@@ -115,6 +119,7 @@ typedef unsigned long long uint64_t;
 #define k_div(a, b)         __fdiv_rn((a), (b))
 #define k_uint4(a, b, c, d) make_uint4((a), (b), (c), (d))
 #define k_uint2(a, b)       make_uint2((a), (b))
+#define K_UNROLL            _Pragma("unroll")
 
 #elif defined(K_LINT) /* ---- clang, address spaces, no C library */
 typedef unsigned char uchar;
@@ -161,6 +166,7 @@ float k_sqrt(float x);
 float k_div(float a, float b);
 #define k_uint4(a, b, c, d)      ((uint4)((a), (b), (c), (d)))
 #define k_uint2(a, b)            ((uint2)((a), (b)))
+#define K_UNROLL
 
 #else /* ---- the emulator */
 #include <mlxn_emulator.hpp>
@@ -187,6 +193,22 @@ FN float k_unpack(k_bf16, ushort h)
 {
     return k_float((uint)h << 16);
 }
+#if defined(__CUDACC__)
+FN float k_byte_float(uint word, int i)
+{
+    return __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7650u | (uint)i));
+}
+FN float k_unpack(k_f16, ushort h)
+{
+    float y;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(h));
+    return y;
+}
+#else
+FN float k_byte_float(uint word, int i)
+{
+    return k_float(0x4b000000u | (word >> 8 * i & 255u));
+}
 FN float k_unpack(k_f16, ushort h)
 {
     const uint sign = ((uint)h & 0x8000u) << 16, e = ((uint)h >> 10) & 31u, m = (uint)h & 0x3ffu;
@@ -196,6 +218,7 @@ FN float k_unpack(k_f16, ushort h)
         return k_float(sign | k_bits((float)m * 0x1p-24f));
     return k_float(sign | (e + 112u) << 23 | m << 13);
 }
+#endif
 
 FN float k_pack(k_f32, float v)
 {

@@ -3,7 +3,19 @@
 #define MLXN_KERNELS_TEXT_H
 
 /* All of them, for what must hold for each: X(name). */
-#define MLXN_KERNEL_TEXTS(X)   X(attention) X(elementwise) X(norm) X(qkv_prepare) X(softmax)
+#define MLXN_KERNEL_TEXTS(X) \
+    X(attention)             \
+    X(elementwise)           \
+    X(embedding)             \
+    X(matmul)                \
+    X(matmul_cuda)           \
+    X(matvec)                \
+    X(norm)                  \
+    X(qkv_prepare)           \
+    X(sample_all)            \
+    X(sampling)              \
+    X(softmax)               \
+    X(weight_pack)
 
 #define MLXN_KERNEL_TEXT(name) extern const char mlxn_kernel_text_##name[];
 MLXN_KERNEL_TEXTS(MLXN_KERNEL_TEXT)

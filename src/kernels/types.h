@@ -2,12 +2,14 @@
  * mlxn_dtype, under names that every compiler of kernel text knows.
  *
  * A struct that the host fills and a kernel reads stands in a header of its own that includes this
- * one and nothing else: the same text is C for the host and part of the kernel text. */
+ * one and nothing else: the same text is C for the host and part of the kernel text.  So are
+ * functions of integers that both must compute alike, with FN in front. */
 #ifndef MLXN_KERNELS_TYPES_H
 #define MLXN_KERNELS_TYPES_H
 
 #if !defined(MLXN_DIALECT_H)
 #include <stdint.h>
+#define FN static inline
 #endif
 
 /* Equal to mlxn_dtype, whose values never change (asserted where a launch is recorded). */

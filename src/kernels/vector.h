@@ -34,15 +34,18 @@ template <class D> FN k_floats<1> k_load(D, k_width<1>, GLOBAL(const uchar) p, i
     y.v[0] = k_unpack(D(), ((GLOBAL(const typename D::bits))p)[i]);
     return y;
 }
-FN k_floats<4> k_load(k_f32, k_width<4>, GLOBAL(const uchar) p, int64_t i)
+FN k_floats<4> k_floats_of(uint4 w)
 {
-    const uint4 w = ((GLOBAL(const uint4))p)[i / 4];
     k_floats<4> y;
     y.v[0] = k_float(w.x);
     y.v[1] = k_float(w.y);
     y.v[2] = k_float(w.z);
     y.v[3] = k_float(w.w);
     return y;
+}
+FN k_floats<4> k_load(k_f32, k_width<4>, GLOBAL(const uchar) p, int64_t i)
+{
+    return k_floats_of(((GLOBAL(const uint4))p)[i / 4]);
 }
 FN k_floats<8> k_load(k_f32, k_width<8>, GLOBAL(const uchar) p, int64_t i)
 {

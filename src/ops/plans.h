@@ -14,7 +14,22 @@ MLXN_PLANNER(elementwise);
 MLXN_PLANNER(softmax);
 MLXN_PLANNER(attention);
 MLXN_PLANNER(qkv_prepare);
+MLXN_PLANNER(matmul);
+MLXN_PLANNER(weight_pack);
+MLXN_PLANNER(embedding);
+MLXN_PLANNER(argmax);
+MLXN_PLANNER(top_k);
+MLXN_PLANNER(logprob);
+MLXN_PLANNER(repeat_penalty);
+MLXN_PLANNER(sample_list);
+MLXN_PLANNER(sample_all);
+MLXN_PLANNER(step_advance);
 extern const char *const mlxn_attention_faults[];
 extern const char *const mlxn_qkv_prepare_faults[];
+extern const char *const mlxn_embedding_faults[];
+extern const char *const mlxn_logprob_faults[];
+extern const char *const mlxn_repeat_penalty_faults[];
+extern const char *const mlxn_sample_faults[];
+extern const char *const mlxn_step_advance_faults[];
 
 #endif

@@ -35,6 +35,7 @@ static void set_environment(void)
 {
     setenv("MLXN_CUDA_DRIVER", FAKE_CUDA, 1);
     setenv("MLXN_NVRTC", FAKE_NVRTC, 1);
+    setenv("MLXN_CUDA_PORTABLE", "1", 1);
     setenv("MLXN_KERNEL_CACHE", folder, 1);
     setenv("MLXN_FAKE_CHECKED", "1", 1);
 }

@@ -38,7 +38,7 @@ static const emu_mutant mutants[] = {
     {"long heads: barrier after staging missing", "base, g);\n                k_barrier();",
      "base, g);"},
     {"scale left out", "p->scale * scores", "scores"},
-    {"softcap left out", "x = p->softcap * k_tanh(k_div(x, p->softcap));", ""},
+    {"softcap left out", "x = p->softcap * k_tanh(k_div(x, p->softcap));", "x = x;"},
     {"keys after the query", "first <= position && position <= last;\n        float x",
      "first <= position;\n        float x"},
     {"maximum over all keys", "seen ? attention_larger(x, ATTENTION_LOWEST) : ATTENTION_LOWEST",
@@ -83,8 +83,7 @@ static const emu_mutant mutants[] = {
      "(u.first + i) % ATTENTION_SPAN == 0"},
     {"merge: carry of the span lost", "float span = s.carry[0],", "float span = s.carry[1],"},
     {"merge: carry of the total lost", "total = s.carry[1];", "total = ATTENTION_LOWEST;"},
-    {"merge: rows with bad entries written", "element < p->dim && y.ok != 0.0f)",
-     "element < p->dim)"},
+    {"merge: rows with bad entries written", "if (active && y.ok != 0.0f)", "if (active)"},
     {"merge: l of the span", "k_div(y.total, y.total_l)", "k_div(y.total, y.span_l)"},
 };
 

@@ -2,12 +2,14 @@
 # lint.sh SOURCE_ROOT [FILE...]: rules of the Metal Shading Language that a C++ compiler does not
 # know, checked on kernel text (by default all of it).  Stands in for a Metal compiler, which only
 # Apple's systems have: clang's address spaces reject a mix of device, constant, group and thread
-# pointers and double arithmetic; patterns reject the rest.
+# pointers and double arithmetic; patterns reject the rest.  Text for CUDA alone (x_cuda.kernel) is
+# no text of Metal's.
 root=$1
 shift
 if [ $# -eq 0 ]; then
-    set -- $(find "$root/src" -name '*.kernel' | sort) "$root"/src/kernels/math.h \
-        "$root"/src/kernels/vector.h $(find "$root/src" -name '*_params.h' | sort)
+    set -- $(find "$root/src" -name '*.kernel' ! -name '*_cuda.kernel' | sort) "$root"/src/kernels/math.h \
+        "$root"/src/kernels/vector.h "$root"/src/kernels/quants.h "$root"/src/kernels/blocks.h \
+        $(grep -lE '^#include "kernels/(dialect|types)' "$root"/src/ops/*/*.h)
 fi
 status=0
 

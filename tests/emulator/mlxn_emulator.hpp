@@ -267,3 +267,4 @@ mlxn_emulator_load(const emu::runtime *runtime, int *checked)
 #define k_div(a, b)         ((a) / (b))
 #define k_uint4(a, b, c, d) (uint4{(a), (b), (c), (d)})
 #define k_uint2(a, b)       (uint2{(a), (b)})
+#define K_UNROLL

@@ -52,7 +52,8 @@ static int open_device(const emu_mutants *all, const emu_library *library, int c
     d->traits.threads_wanted = checked ? 64 : 0;
     d->traits.schedule = schedule;
     rig_device *on = &devices[n_devices++];
-    *on = (rig_device){.device = &d->base, .path = checked ? "mutant" : "text", .threads = 1};
+    *on = (rig_device){
+        .device = &d->base, .path = checked ? "mutant" : "text", .threads = 1, .slow = 1};
     return mlxn_encoder_create(&d->base, &on->encoder) == MLXN_OK;
 }
 

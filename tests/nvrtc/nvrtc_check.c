@@ -1,7 +1,7 @@
 /* nvrtc_check.c - compiles the embedded kernel texts with NVRTC, which is opened at run time, with
- * no include path, for sm_75, sm_90 and sm_120, and prints registers, spills and bytes of group
- * memory of every entry.  Spills fail.  Usage: mlxn-nvrtc-check [LIBRARY]; ends with "N passed,
- * N failed", or says that NVRTC was not found and exits with 77. */
+ * no include path, for sm_75, sm_80, sm_90 and sm_120, and prints registers, spills and bytes of
+ * group memory of every entry.  Spills fail.  Usage: mlxn-nvrtc-check [LIBRARY]; ends with "N
+ * passed, N failed", or says that NVRTC was not found and exits with 77. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,7 +103,7 @@ static int compile(const char *name, const char *text, const char *arch, const c
 
 int main(int argc, char **argv)
 {
-    static const char *const archs[] = {"sm_75", "sm_90", "sm_120"};
+    static const char *const archs[] = {"sm_75", "sm_80", "sm_90", "sm_120"};
     static const struct {
         const char *name, *text, *option;
     } texts[] = {

@@ -1,6 +1,7 @@
 /* matmul_test.c - every weight dtype, mode and shape class: bit for bit against the formulas of
  * mlxn/ops/matmul.h evaluated one rounding at a time, and within the derived bound of float64; on
- * every path, with plain and prepared weights, into strided rows whose gaps stay untouched. */
+ * every device, with plain and prepared weights, into strided rows whose gaps stay untouched. */
+#include "core/gpu.h"
 #include "quant_ref.h"
 #include "rig.h"
 
@@ -20,26 +21,55 @@ typedef struct matmul_case {
     /* made by case_make: */
     void *w, *x;
     float *xf;
-    void *want; /* m rows of n, output dtype */
+    void *want;    /* m rows of n, output dtype */
+    double *exact; /* float64, and how far tensor cores may be from it */
+    double *bounds;
 } matmul_case;
 
-enum { GAP = 3, CANARY = 0x5a };
+enum { GAP = 3, CANARY = 0x5a, GPU_LANES = 16 };
 
 static size_t float_bytes(mlxn_dtype dtype)
 {
     return mlxn_dtype_block_bytes(dtype);
 }
 
-static void check_bound(const matmul_case *c, const quant_row *row, const float *x, float got)
+static int on_gpu(const rig_device *on)
 {
-    double bound, exact = quant_dot(row, x, c->mode == MLXN_MATMUL_FAST, &bound);
+    return on->device->gpu != NULL;
+}
+
+/* A GPU keeps the activations in both modes. */
+static int rounds_input(const rig_device *on, mlxn_matmul_mode mode)
+{
+    return mode == MLXN_MATMUL_FAST && !on_gpu(on);
+}
+
+/* Where CUDA may use tensor cores, results have a bound in place of bits. */
+static int on_tensor_cores(const rig_device *on, const matmul_case *c)
+{
+    const mlxn_gpu_traits *gpu = on->device->gpu;
+    return gpu && gpu->dialect == MLXN_GPU_CUDA && gpu->overrides && gpu->architecture >= 80 &&
+           c->mode == MLXN_MATMUL_FAST && c->at.m >= 16 && c->weight != MLXN_F32 &&
+           c->weight != MLXN_F16;
+}
+
+static float reference(const rig_device *on, const matmul_case *c, const quant_row *row,
+                       const float *x)
+{
+    const int rounded = rounds_input(on, c->mode);
+    const float got =
+        rounded ? quant_dot_fast(row, x) : quant_dot_exact(row, x, on_gpu(on) ? GPU_LANES : 1);
+    double bound;
+    const double exact = quant_dot(row, x, rounded ? QUANT_INPUT_INT8 : QUANT_INPUT_KEPT, &bound);
     if (!(fabs((double)got - exact) <= bound))
         test_failed(__FILE__, __LINE__, "%s mode %d k %lld: %g, float64 %g, bound %g",
                     mlxn_dtype_name(c->weight), (int)c->mode, (long long)c->at.k, (double)got,
                     exact, bound);
+    return got;
 }
 
-static void case_make(matmul_case *c)
+/* Data, and what devices of the kind of `on` must give. */
+static void case_make(matmul_case *c, const rig_device *on)
 {
     const size_t row_bytes = quant_row_bytes(c->weight, c->at.k);
     const size_t count = (size_t)(c->at.m * c->at.k);
@@ -47,6 +77,8 @@ static void case_make(matmul_case *c)
     c->x = malloc(count * float_bytes(c->input));
     c->xf = malloc(count * sizeof(float));
     c->want = malloc((size_t)(c->at.m * c->at.n) * float_bytes(c->output));
+    c->exact = malloc((size_t)(c->at.m * c->at.n) * sizeof *c->exact);
+    c->bounds = malloc((size_t)(c->at.m * c->at.n) * sizeof *c->bounds);
     quant_fill(c->weight, c->w, c->at.n, c->at.k, c->size, c->extreme, &c->seed);
     for (size_t i = 0; i < count; i++) {
         test_store(c->input, c->x, i, (double)test_normal(&c->seed));
@@ -56,11 +88,10 @@ static void case_make(matmul_case *c)
         quant_row row;
         quant_decode(c->weight, (char *)c->w + (size_t)n * row_bytes, c->at.k, &row);
         for (int64_t m = 0; m < c->at.m; m++) {
-            const float *x = c->xf + m * c->at.k;
-            const float v =
-                c->mode == MLXN_MATMUL_FAST ? quant_dot_fast(&row, x) : quant_dot_exact(&row, x);
-            check_bound(c, &row, x, v);
-            test_store(c->output, c->want, (size_t)(m * c->at.n + n), (double)v);
+            const float v = reference(on, c, &row, c->xf + m * c->at.k);
+            const size_t at = (size_t)(m * c->at.n + n);
+            c->exact[at] = quant_dot(&row, c->xf + m * c->at.k, QUANT_INPUT_TENSOR, &c->bounds[at]);
+            test_store(c->output, c->want, at, (double)v);
         }
         quant_row_free(&row);
     }
@@ -72,14 +103,14 @@ static void case_free(matmul_case *c)
     free(c->x);
     free(c->xf);
     free(c->want);
+    free(c->exact);
+    free(c->bounds);
 }
 
-static mlxn_status wrap(mlxn_device *device, void *memory, mlxn_dtype dtype, int64_t rows,
-                        int64_t cols, mlxn_buffer **out)
+static mlxn_buffer *matrix(mlxn_device *device, mlxn_dtype dtype, int64_t rows, int64_t cols,
+                           const void *data)
 {
-    const int64_t dims[2] = {rows, cols};
-    return mlxn_buffer_wrap(device, memory, quant_row_bytes(dtype, cols) * (size_t)rows, dtype, 2,
-                            dims, NULL, NULL, out);
+    return rig_buffer(device, dtype, 2, (const int64_t[2]){rows, cols}, data);
 }
 
 static mlxn_status run(mlxn_device *device, const mlxn_matmul_args *args)
@@ -95,17 +126,32 @@ static mlxn_status run(mlxn_device *device, const mlxn_matmul_args *args)
     return status;
 }
 
-/* One run into rows of n + GAP elements between canaries; compares every bit. */
-static void case_run(const matmul_case *c, mlxn_device *device, int packed)
+/* Whether output `at` is what it has to be: the bits, or within the bound of tensor cores and half
+ * an ulp of the output's dtype. */
+static int right(const rig_device *on, const matmul_case *c, const void *got, size_t at)
 {
+    const size_t e = float_bytes(c->output);
+    if (!on_tensor_cores(on, c))
+        return !memcmp(got, (const uint8_t *)c->want + at * e, e);
+    const double half_ulp = c->output == MLXN_F32   ? 0x1p-24
+                            : c->output == MLXN_F16 ? 0x1p-11
+                                                    : 0x1p-8;
+    const double error = fabs(test_load(c->output, got, 0) - c->exact[at]);
+    return error <= c->bounds[at] + half_ulp * (fabs(c->exact[at]) + c->bounds[at]) + 0x1p-25;
+}
+
+/* One run into rows of n + GAP elements between canaries. */
+static void case_run(const matmul_case *c, const rig_device *on, int packed)
+{
+    mlxn_device *device = on->device;
     const int64_t pitch = c->at.n + GAP;
     const size_t e = float_bytes(c->output), bytes = (size_t)(c->at.m * pitch) * e;
     uint8_t *memory = malloc(bytes);
     mlxn_buffer *w = NULL, *x = NULL, *all = NULL, *out = NULL, *prepared = NULL;
     memset(memory, CANARY, bytes);
-    REQUIRE_OK(wrap(device, c->w, c->weight, c->at.n, c->at.k, &w));
-    REQUIRE_OK(wrap(device, c->x, c->input, c->at.m, c->at.k, &x));
-    REQUIRE_OK(wrap(device, memory, c->output, c->at.m, pitch, &all));
+    w = matrix(device, c->weight, c->at.n, c->at.k, c->w);
+    x = matrix(device, c->input, c->at.m, c->at.k, c->x);
+    all = matrix(device, c->output, c->at.m, pitch, memory);
     REQUIRE_OK(mlxn_buffer_slice(all, 1, 0, c->at.n, &out));
     if (packed)
         REQUIRE_OK(mlxn_weight_prepare(w, MLXN_WEIGHT_MATMUL, &prepared));
@@ -113,12 +159,12 @@ static void case_run(const matmul_case *c, mlxn_device *device, int packed)
         run(device, MLXN_DESC(mlxn_matmul_args, .input = x, .weight = packed ? prepared : w,
                               .output = out, .mode = c->mode)),
         MLXN_OK);
+    rig_read(all, memory);
     int64_t wrong = 0, touched = 0;
     for (int64_t m = 0; m < c->at.m; m++) {
         const uint8_t *row = memory + (size_t)(m * pitch) * e;
-        const uint8_t *want = (const uint8_t *)c->want + (size_t)(m * c->at.n) * e;
         for (int64_t n = 0; n < c->at.n; n++)
-            wrong += memcmp(row + (size_t)n * e, want + (size_t)n * e, e) != 0;
+            wrong += !right(on, c, row + (size_t)n * e, (size_t)(m * c->at.n + n));
         for (size_t i = (size_t)c->at.n * e; i < (size_t)pitch * e; i++)
             touched += row[i] != CANARY;
     }
@@ -143,11 +189,11 @@ static void case_run(const matmul_case *c, mlxn_device *device, int packed)
 /* Every device; packing and dtypes of input and output vary with the number of the case. */
 static void case_check(matmul_case *c, const rig_device *devices, int count, int number)
 {
-    case_make(c);
+    case_make(c, devices);
     for (int i = 0; i < count; i++)
         for (int packed = 0; packed < 2; packed++)
             if (test_full() || packed == (number + i) % 2 || c->at.m == 1)
-                case_run(c, devices[i].device, packed);
+                case_run(c, &devices[i], packed);
     case_free(c);
 }
 
@@ -175,10 +221,10 @@ static void check_dtypes(const shape *shapes, int count, int want_floats, uint64
 
 TEST(matmul_block_formats)
 {
-    static const shape shapes[] = {{1, 1, 256},  {1, 40, 512},  {2, 17, 256}, {3, 16, 768},
-                                   {5, 33, 256}, {6, 15, 512},  {8, 40, 256}, {17, 48, 256},
-                                   {1, 17, 32},  {4, 16, 32},   {1, 100, 64}, {3, 18, 64},
-                                   {7, 20, 640}, {64, 31, 256}, {1, 33, 2048}};
+    static const shape shapes[] = {{1, 1, 256},  {1, 40, 512},  {2, 17, 256},  {3, 16, 768},
+                                   {5, 33, 256}, {6, 15, 512},  {8, 40, 256},  {17, 48, 256},
+                                   {1, 17, 32},  {4, 16, 32},   {1, 100, 64},  {3, 18, 64},
+                                   {7, 20, 640}, {70, 85, 256}, {1, 33, 2048}, {2, 9, 4352}};
     check_dtypes(shapes, sizeof shapes / sizeof *shapes, 0, 1);
 }
 
@@ -204,59 +250,58 @@ TEST(matmul_many_rows)
         cases[i]->input = cases[i]->output = MLXN_F32;
         cases[i]->size = 1;
         cases[i]->seed = 77 + (uint64_t)i;
-        case_make(cases[i]);
+        case_make(cases[i], devices);
         for (int p = 0; p < device_count; p++)
             if (test_full() || p % 3 == i)
-                case_run(cases[i], devices[p].device, p % 2);
+                case_run(cases[i], &devices[p], p % 2);
         case_free(cases[i]);
     }
+}
+
+/* m rows of x in one product, then in products of 1, 2, 3, ... rows: the same bits. */
+static void check_split(mlxn_device *device, mlxn_dtype dtype, mlxn_matmul_mode mode,
+                        uint64_t *seed)
+{
+    const int64_t m = 13, n = 37, k = 512;
+    void *wm = malloc(quant_row_bytes(dtype, k) * (size_t)n);
+    void *xm = rig_normal(MLXN_F32, (size_t)(m * k), 1, seed);
+    float *all = malloc((size_t)(m * n) * 4), *part = malloc((size_t)(m * n) * 4);
+    quant_fill(dtype, wm, n, k, 0.1f, 0, seed);
+    mlxn_buffer *w = matrix(device, dtype, n, k, wm), *x = matrix(device, MLXN_F32, m, k, xm);
+    mlxn_buffer *o = matrix(device, MLXN_F32, m, n, NULL), *xs = NULL, *os = NULL;
+    REQUIRE_OK(run(
+        device, MLXN_DESC(mlxn_matmul_args, .input = x, .weight = w, .output = o, .mode = mode)));
+    rig_read(o, all);
+    mlxn_buffer_release(o);
+    o = matrix(device, MLXN_F32, m, n, NULL);
+    for (int64_t at = 0, count = 1; at < m; at += count, count++) {
+        const int64_t rows = count < m - at ? count : m - at;
+        REQUIRE_OK(mlxn_buffer_slice(x, 0, at, rows, &xs));
+        REQUIRE_OK(mlxn_buffer_slice(o, 0, at, rows, &os));
+        REQUIRE_OK(run(device, MLXN_DESC(mlxn_matmul_args, .input = xs, .weight = w, .output = os,
+                                         .mode = mode)));
+        mlxn_buffer_release(xs);
+        mlxn_buffer_release(os);
+    }
+    rig_read(o, part);
+    CHECK(!memcmp(all, part, (size_t)(m * n) * 4));
+    mlxn_buffer_release(o);
+    mlxn_buffer_release(w);
+    mlxn_buffer_release(x);
+    free(wm);
+    free(xm);
+    free(all);
+    free(part);
 }
 
 /* A row gives the same bits alone, among others and at another place of a batch. */
 TEST(matmul_batch_split)
 {
     int device_count;
+    uint64_t seed = 5;
     const rig_device *devices = rig_devices(&device_count);
-    for (int p = 0; p < device_count; p++) {
-        const int64_t m = 11, n = 37, k = 512;
-        uint64_t seed = 5;
-        mlxn_device *device = devices[p].device;
-        for (int d = 3; d < 11; d += 1 + (p % 3)) {
-            const mlxn_dtype dtype = quant_dtypes[d];
-            void *wm = malloc(quant_row_bytes(dtype, k) * (size_t)n);
-            float *xm = malloc((size_t)(m * k) * 4), *all = malloc((size_t)(m * n) * 4);
-            float *part = malloc((size_t)(m * n) * 4);
-            mlxn_buffer *w = NULL, *x = NULL, *o = NULL, *xs = NULL, *os = NULL;
-            quant_fill(dtype, wm, n, k, 0.1f, 0, &seed);
-            for (int64_t i = 0; i < m * k; i++)
-                xm[i] = test_normal(&seed);
-            REQUIRE_OK(wrap(device, wm, dtype, n, k, &w));
-            REQUIRE_OK(wrap(device, xm, MLXN_F32, m, k, &x));
-            for (int mode = 1; mode <= 2; mode++) {
-                REQUIRE_OK(wrap(device, all, MLXN_F32, m, n, &o));
-                REQUIRE_OK(run(device, MLXN_DESC(mlxn_matmul_args, .input = x, .weight = w,
-                                                 .output = o, .mode = (mlxn_matmul_mode)mode)));
-                mlxn_buffer_release(o);
-                REQUIRE_OK(wrap(device, part, MLXN_F32, m, n, &o));
-                for (int64_t at = 0, count = 1; at < m; at += count, count++) {
-                    const int64_t rows = count < m - at ? count : m - at;
-                    REQUIRE_OK(mlxn_buffer_slice(x, 0, at, rows, &xs));
-                    REQUIRE_OK(mlxn_buffer_slice(o, 0, at, rows, &os));
-                    REQUIRE_OK(
-                        run(device, MLXN_DESC(mlxn_matmul_args, .input = xs, .weight = w,
-                                              .output = os, .mode = (mlxn_matmul_mode)mode)));
-                    mlxn_buffer_release(xs);
-                    mlxn_buffer_release(os);
-                }
-                mlxn_buffer_release(o);
-                CHECK(!memcmp(all, part, (size_t)(m * n) * 4));
-            }
-            mlxn_buffer_release(w);
-            mlxn_buffer_release(x);
-            free(wm);
-            free(xm);
-            free(all);
-            free(part);
-        }
-    }
+    for (int p = 0; p < device_count; p++)
+        for (int d = 3; d < 11; d += 1 + (p % 3))
+            for (int mode = MLXN_MATMUL_EXACT; mode <= MLXN_MATMUL_FAST; mode++)
+                check_split(devices[p].device, quant_dtypes[d], (mlxn_matmul_mode)mode, &seed);
 }

@@ -137,21 +137,24 @@ void quant_fill(mlxn_dtype dtype, void *bytes, int64_t rows, int64_t k, float si
     }
 }
 
-float quant_dot_exact(const quant_row *w, const float *x)
+float quant_dot_exact(const quant_row *w, const float *x, int lanes)
 {
     const int64_t step = w->halves ? 16 : 32;
-    float acc = 0;
+    float acc[16] = {0};
     for (int64_t b = 0; b < w->k; b += step) {
-        float p = 0, q = 0;
+        float p = 0, q = 0, *lane = &acc[b / 32 % lanes];
         for (int64_t i = b; i < b + step && i < w->k; i++) {
             p = fmaf(w->u[i], x[i], p);
             q += x[i];
         }
-        acc = fmaf(p, w->s[b], acc);
+        *lane = fmaf(p, w->s[b], *lane);
         if (w->has_offset)
-            acc = fmaf(q, w->t[b], acc);
+            *lane = fmaf(q, w->t[b], *lane);
     }
-    return acc;
+    for (int distance = lanes / 2; distance > 0; distance /= 2)
+        for (int i = 0; i < distance; i++)
+            acc[i] += acc[i + distance];
+    return acc[0];
 }
 
 /* Rounds a block of 32 to integers; the result is the scale. */
@@ -169,7 +172,7 @@ float quant_dot_fast(const quant_row *w, const float *x)
 {
     float acc = 0;
     if (w->is_float)
-        return quant_dot_exact(w, x);
+        return quant_dot_exact(w, x, 1);
     for (int64_t b = 0; b < w->k; b += 32) {
         int q[32], dot[2] = {0, 0}, sum = 0;
         const float a = round_block(x + b, q);
@@ -191,11 +194,11 @@ float quant_dot_fast(const quant_row *w, const float *x)
 
 /* Roundings: each term passes at most 32 of its block and two or three of each later block, and the
  * products of scales two more; every one is at most 2^-24 of the sum of magnitudes so far.  fast
- * adds half a step, max / 254, of each x. */
-double quant_dot(const quant_row *w, const float *x, int fast, double *bound)
+ * adds half a step, max / 254, of each x; tensor cores what docs/numerics.md derives. */
+double quant_dot(const quant_row *w, const float *x, quant_input input, double *bound)
 {
     double sum = 0, size = 0, rounding = 0;
-    const int rounded = fast && !w->is_float;
+    const int rounded = input == QUANT_INPUT_INT8 && !w->is_float;
     for (int64_t b = 0; b < w->k; b += 32) {
         double max = 0;
         for (int64_t i = b; rounded && i < b + 32; i++)
@@ -209,5 +212,7 @@ double quant_dot(const quant_row *w, const float *x, int fast, double *bound)
     }
     const double roundings = 32.0 + 3.0 * ceil((double)w->k / 32.0) + 4.0;
     *bound = roundings * 0x1p-24 * size * 1.01 + rounding * (1 + 0x1p-20) + 1e-44;
+    if (input == QUANT_INPUT_TENSOR)
+        *bound += 0x1p-15 * size;
     return sum;
 }

@@ -23,10 +23,16 @@ void quant_row_free(quant_row *row);
 void quant_fill(mlxn_dtype dtype, void *bytes, int64_t rows, int64_t k, float size, int extreme,
                 uint64_t *seed);
 
-/* The header's formulas on x[k], one rounding at a time. */
-float quant_dot_exact(const quant_row *w, const float *x);
+/* The header's formulas on x[k], one rounding at a time.  lanes: of the sum over blocks, a power of
+ * two up to 16; 1 on the CPU. */
+float quant_dot_exact(const quant_row *w, const float *x, int lanes);
 float quant_dot_fast(const quant_row *w, const float *x);
-/* In float64, with the bound of what either formula may differ from it before the store. */
-double quant_dot(const quant_row *w, const float *x, int fast, double *bound);
+/* In float64, with the bound of what a formula may differ from it before the store. */
+typedef enum quant_input {
+    QUANT_INPUT_KEPT,
+    QUANT_INPUT_INT8,   /* quant_dot_fast */
+    QUANT_INPUT_TENSOR, /* the sum of two bf16, summed by tensor cores in an order of their own */
+} quant_input;
+double quant_dot(const quant_row *w, const float *x, quant_input input, double *bound);
 
 #endif

@@ -13,6 +13,7 @@ typedef struct rig_device {
     mlxn_encoder *encoder;
     const char *path;
     uint32_t threads;
+    int slow; /* emulated: a test that repeats much repeats less */
 } rig_device;
 /* The CPU's devices, opened on first use and kept; *count of them. */
 const rig_device *rig_cpu_devices(int *count);

@@ -23,7 +23,9 @@ typedef enum mlxn_matmul_mode {
  *          with an offset: acc = fma(q, t, acc).
  *   fast:  integer dot i of u and the rounded x (scale a), integer sum j of the rounded x:
  *          acc = fma((float)i, s*a, acc); formats with an offset: acc = fma((float)j * a, t, acc).
- * Float weights: as exact with s = 1. */
+ * Float weights: as exact with s = 1.
+ * On GPUs block b goes to accumulator b mod 16, each as above; their sum is a butterfly of distance
+ * 8, 4, 2, 1; and fast keeps the activations, too (docs/numerics.md). */
 typedef struct mlxn_matmul_args {
     size_t size;
     mlxn_buffer *input;  /* [..., K], f32 or bf16 or f16 */

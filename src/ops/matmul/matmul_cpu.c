@@ -110,21 +110,19 @@ static void mm_row_groups(const mm_job *job, int64_t begin, int64_t end)
     }
 }
 
-/* Runs of about 64 KiB, but some for each thread, and whole pairs. */
-static int64_t mm_run_groups(const mm_job *job)
-{
-    int64_t run = (int64_t)(65536 / job->plan.group_bytes);
-    const int64_t even = job->plan.groups / (4 * (int64_t)job->call->n_threads);
-    run = run < even ? run : even;
-    return run < 2 ? 2 : run & ~(int64_t)1;
-}
-
+/* Memory is read fastest as one long run by each thread, so seven eighths are divided beforehand;
+ * the rest goes in smaller runs to whoever is free. */
 static void mm_single_row(const mm_job *job)
 {
-    const int64_t run = mm_run_groups(job), groups = job->plan.groups;
+    const int64_t groups = job->plan.groups, threads = job->call->n_threads;
+    const int64_t fixed = groups * 7 / 8 / threads & ~(int64_t)1;
+    int64_t run = (groups - fixed * threads) / (4 * threads) & ~(int64_t)1;
+    if (run < 2)
+        run = 2;
     act_prepare(job->p, &job->plan, job->input, 0, 0, job->plan.tiles, job->activations);
+    mm_row_groups(job, fixed * job->call->thread, fixed * (job->call->thread + 1));
     for (;;) {
-        const int64_t begin = (int64_t)mlxn_cpu_next(job->call) * run;
+        const int64_t begin = fixed * threads + (int64_t)mlxn_cpu_next(job->call) * run;
         if (begin >= groups)
             return;
         mm_row_groups(job, begin, begin + run < groups ? begin + run : groups);

@@ -16,7 +16,20 @@
  *   f32 f16 bf16  [k][n]
  * Scales of a tile: 16 f16 d; q4_1, q5_1: 16 f16 d, 16 f16 m; K-quants: 16 bytes scale, 16 bytes
  * minimum; q6_k: two times 16 bytes scale.  Superblock: 16 f16 d and, but for q6_k, 16 f16 dmin.
- * The encoding loses nothing, so plain and prepared weights give the same bits. */
+ * The encoding loses nothing, so plain and prepared weights give the same bits.
+ *
+ * On GPUs a group has the same parts of the same sizes, but what one row stores for a tile lies
+ * together, so that a thread reads it in 16-byte pieces and neighbouring threads neighbouring
+ * pieces (kernels/quants.h):
+ *   4 bit       [n] 16 bytes: byte i holds k = i in its low half, k = i + 16 in its high half
+ *   5 bit       as 4 bit, then [n] uint32: bit 8*(k%4) + k/4 is bit 4
+ *   6 bit       as 4 bit, then [n] uint32[2]: word k/16, byte k%4, bits 2i, 2i+1, i = k%16/4, are
+ *               bits 4 and 5
+ *   8 bit       [k/16][n] 16 bytes, the value + 128
+ *   f32, f16, bf16  [piece of 16 bytes along k][n]
+ * Scales of a tile: [n] f16 d; q4_1, q5_1: [n] {f16 d, f16 m}; q4_k, q5_k: [n] {scale, minimum}
+ * bytes; q6_k: [n] {scale of the first 16, of the others}.  Superblock: [n] {f16 d, f16 dmin};
+ * q6_k: [n] f16 d. */
 #ifndef MLXN_OPS_MATMUL_PACKED_H
 #define MLXN_OPS_MATMUL_PACKED_H
 

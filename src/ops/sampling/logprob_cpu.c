@@ -1,7 +1,8 @@
 /* logprob_cpu.c - (x_t - m) - log(sum exp(x_i - m)), m the largest logit of the row.
  *
  * The sum is taken in blocks of 1024 logits: 32 lanes, lane = id mod 32, each ascending, then the
- * butterfly of vf_sum32; block sums are added in ascending order in double and rounded once. */
+ * butterfly of vf_sum32; block sums are summed in the same way, lane = number of the block mod 32.
+ */
 #include <math.h>
 #include "backends/cpu/kernel.h"
 #include "backends/cpu/math.h"
@@ -35,6 +36,14 @@ static float block_sum(const float *x, int64_t begin, int64_t end, float m)
         b = vf_add(b, exp_part(x, i + 16, end, top));
     }
     return vf_sum32(a, b);
+}
+
+static float blocks_sum(const float *sums, int64_t blocks)
+{
+    float lanes[32] = {0};
+    for (int64_t i = 0; i < blocks; i++)
+        lanes[i % 32] += sums[i];
+    return vf_sum32(vf_load(lanes), vf_load(lanes + 16));
 }
 
 static float row_maximum(const float *parts, uint32_t n)
@@ -79,9 +88,7 @@ CPU_KERNEL(logprob)
             continue;
         }
         float m = row_maximum(maxima + r * call->n_threads, call->n_threads);
-        double sum = 0;
-        for (int64_t i = 0; i < blocks; i++)
-            sum += (double)sums[r * blocks + i];
-        out[r] = (x[r * p->stride + targets[r]] - m) - log_of((float)sum);
+        out[r] =
+            (x[r * p->stride + targets[r]] - m) - log_of(blocks_sum(sums + r * blocks, blocks));
     }
 }

@@ -77,7 +77,7 @@ static vm starts_with(vi keys, int level, uint32_t prefix)
 static void fill(const team *t, int by_weight, cut c, int level, uint32_t prefix, uint64_t *bins)
 {
     const int low = level == 0 ? 21 : level == 1 ? 10 : 0;
-    const vf least = vf_set(1 / weight_unit(t->p->vocab));
+    const vf least = vf_set(1 / draw_unit(t->p->vocab));
     memset(bins, 0, SAMPLING_BINS * sizeof *bins);
     for (int64_t i = t->begin; i < t->end; i += 16) {
         vf x = load_logits(t, i, t->end);
@@ -197,7 +197,7 @@ static int32_t draw(const team *t, cut c, int32_t counter)
     uint64_t total = 0;
     for (int64_t i = 0; i < blocks; i++)
         total += t->sums[i];
-    uint64_t point = draw_point(t->p, counter, total);
+    uint64_t point = draw_point(t->p->seed, counter, total);
     for (; b < blocks - 1 && point >= t->sums[b]; b++)
         point -= t->sums[b];
     int64_t to = (b + 1) * SAMPLING_BLOCK < t->p->vocab ? (b + 1) * SAMPLING_BLOCK : t->p->vocab;

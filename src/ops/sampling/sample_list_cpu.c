@@ -47,7 +47,7 @@ static int32_t draw(const sample_params *p, const float *x, order_heap *heap, in
     for (int64_t i = 0; i < kept; i++)
         order_push(&ids, (heap->ranks[i] & UINT32_MAX) << 32 | (uint64_t)i);
     order_sort(&ids); /* greatest ~id first: ascending ids */
-    uint64_t point = draw_point(p, counter, total);
+    uint64_t point = draw_point(p->seed, counter, total);
     int64_t at = 0;
     for (; at < kept - 1; at++) {
         below += c.drawn[c.by_id[at] & UINT32_MAX];

@@ -1,51 +1,10 @@
-/* sampling.h - what the sampling operators and their CPU kernels share: launch arguments, limits
- * and operand numbers. */
-#ifndef MLXN_OPS_SAMPLING_PARAMS_H
-#define MLXN_OPS_SAMPLING_PARAMS_H
+/* sampling.h - what the sampling operators share: checks of operands. */
+#ifndef MLXN_OPS_SAMPLING_SAMPLING_H
+#define MLXN_OPS_SAMPLING_SAMPLING_H
 
 #include <mlxn/ops/sampling.h>
 #include "core/internal.h"
-
-#define SAMPLING_K_MAX 1024 /* candidates that are kept as a sorted list */
-#define SAMPLING_BLOCK 1024 /* logits of a block: one sum each */
-#define SAMPLING_BINS  2048 /* of a histogram level */
-
-/* argmax, top_k, logprob: rows of logits. */
-typedef struct logits_params {
-    int64_t rows, vocab, stride, k;
-} logits_params;
-
-typedef struct penalty_params {
-    int64_t vocab, length, last_n;
-    float penalty;
-} penalty_params;
-
-typedef struct sample_params {
-    int64_t vocab;
-    int64_t k; /* candidates: top_k, or vocab */
-    uint64_t seed;
-    float temperature, top_p, min_p;
-} sample_params;
-
-typedef struct advance_params {
-    int64_t length, capacity_a, capacity_b;
-} advance_params;
-
-enum {
-    ADVANCE_TOKEN,
-    ADVANCE_IDS,
-    ADVANCE_POSITIONS,
-    ADVANCE_COUNTER,
-    ADVANCE_HISTORY,
-    ADVANCE_SLOTS_A,
-    ADVANCE_SLOTS_B,
-    ADVANCE_OPERANDS
-};
-
-static inline int64_t sampling_blocks(int64_t vocab)
-{
-    return (vocab + SAMPLING_BLOCK - 1) / SAMPLING_BLOCK;
-}
+#include "ops/sampling/sampling_params.h"
 
 /* f32 [rows, V] or [V] with V that fits an id; fills rows, vocab and stride. */
 mlxn_status mlxn_check_logits(const char *op, const mlxn_encoder *enc, const mlxn_buffer *logits,

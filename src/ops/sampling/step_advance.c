@@ -36,8 +36,8 @@ mlxn_status mlxn_step_advance(mlxn_encoder *encoder, const mlxn_step_advance_arg
             MLXN_TRY(op_disjoint(OP, names[i], operands[i].buffer, names[k], operands[k].buffer,
                                  i == ADVANCE_IDS && k == ADVANCE_TOKEN));
     const advance_params params = {.length = a.history ? a.history->elements : 0,
-                                   .capacity_a = a.capacity_a,
-                                   .capacity_b = a.capacity_b};
+                                   .capacity_a = a.slots_a ? a.capacity_a : 0,
+                                   .capacity_b = a.slots_b ? a.capacity_b : 0};
     return mlxn_launch(encoder, MLXN_KERNEL_step_advance, operands, ADVANCE_OPERANDS, &params,
                        sizeof params, NULL);
 }

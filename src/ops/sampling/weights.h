@@ -1,22 +1,13 @@
-/* weights.h - the weights that tokens are drawn by.
- *
- * A token's weight is exp((x - m) / T), m the largest logit, cut to a multiple of 2^-40 (of 2^-31
- * for more than 2^22 ids) and held as an integer.  Sums of integers are exact, so no order of
- * summing needs to be fixed, and comparing them with a share of their total is exact too.  The draw
- * itself has 24 bits, so the cut does not show.  NaN weighs 0; logits that equal m weigh 1,
+/* weights.h - the weights that tokens are drawn by, 16 at a time; see draw.h.  The draw itself has
+ * 24 bits, so the cut of a weight does not show.  NaN weighs 0; logits that equal m weigh 1,
  * infinite ones too. */
 #ifndef MLXN_OPS_SAMPLING_WEIGHTS_H
 #define MLXN_OPS_SAMPLING_WEIGHTS_H
 
 #include "backends/cpu/kernel.h"
 #include "backends/cpu/math.h"
-#include "ops/sampling/philox.h"
+#include "ops/sampling/draw.h"
 #include "ops/sampling/sampling.h"
-
-static inline float weight_unit(int64_t vocab)
-{
-    return vocab <= 1 << 22 ? 0x1p40f : 0x1p31f;
-}
 
 static inline vf weights_of(vf x, float m, float temperature)
 {
@@ -36,7 +27,7 @@ static inline vf drawn_weights_of(const sample_params *p, vf x, float m)
 static inline void weight_units(const sample_params *p, vf w, uint64_t units[16])
 {
     float x[16];
-    vf_store(x, vf_mul(w, vf_set(weight_unit(p->vocab))));
+    vf_store(x, vf_mul(w, vf_set(draw_unit(p->vocab))));
     for (int i = 0; i < 16; i++)
         units[i] = (uint64_t)(int64_t)x[i];
 }
@@ -50,19 +41,10 @@ static inline uint64_t weight_sum(const sample_params *p, vf w)
     return sum;
 }
 
-/* The weight that a set must reach to hold the share top_p of `total`: at least 1. */
+/* The weight that a set must reach to hold the share top_p of `total`. */
 static inline uint64_t top_p_target(const sample_params *p, uint64_t total)
 {
-    double share = (double)p->top_p * (double)total;
-    uint64_t target = (uint64_t)share;
-    target += (double)target < share;
-    return target < 1 ? 1 : target > total ? total : target;
-}
-
-/* Where the draw lands in [0, total): a token is drawn if its range in id order holds it. */
-static inline uint64_t draw_point(const sample_params *p, int32_t counter, uint64_t total)
-{
-    return (uint64_t)((unsigned __int128)total * philox_draw(p->seed, (uint32_t)counter) >> 24);
+    return draw_share(cpu_float_bits(p->top_p), total);
 }
 
 #endif
