@@ -204,7 +204,8 @@ typedef struct mlxn_commit {
     mlxn_work *work;
     uint64_t serial;
     mlxn_status status;
-    char detail[256]; /* of a failure */
+    char detail[256];   /* of a failure */
+    double gpu_seconds; /* GPU: how long it ran; 0 where that is not known */
 } mlxn_commit;
 
 /* ---- devices ---- */

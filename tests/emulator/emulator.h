@@ -49,6 +49,9 @@ typedef struct emu_buffer {
     size_t bytes;
 } emu_buffer;
 
+/* How a byte was touched, as bits. */
+enum { EMU_TOUCH_READ = 1, EMU_TOUCH_WRITE = 2, EMU_TOUCH_ATOMIC = 4 };
+
 typedef struct emu_launch {
     const char *kernel;
     const emu_buffer *buffers; /* one for each parameter, the last one is the args struct */
@@ -58,6 +61,9 @@ typedef struct emu_launch {
     int workers;                 /* OS threads, 1 or 2 */
     int early;                   /* it may start before what it depends on has ended */
     uint32_t unsettled;          /* then: the parameters that earlier dispatches may be writing */
+    /* checked text: for each parameter NULL, or a flag a byte of its buffer, to which how it was
+     * touched is added; NULL: for none */
+    uint8_t *const *touched;
 } emu_launch;
 
 typedef struct emu_report {

@@ -266,6 +266,14 @@ static int check_byte(worker *w, const region *r, cell *c, const record &a, int6
     return 0;
 }
 
+static void note_touch(uint8_t *flags, unsigned size, int kind)
+{
+    static const uint8_t bits[] = {EMU_TOUCH_READ, EMU_TOUCH_WRITE, EMU_TOUCH_ATOMIC};
+    for (unsigned i = 0; i < size; i++)
+        if (!(__atomic_load_n(flags + i, __ATOMIC_RELAXED) & bits[kind]))
+            __atomic_fetch_or(flags + i, bits[kind], __ATOMIC_RELAXED);
+}
+
 // An access to device memory before k_wait().
 static void check_early(const worker *w, const region *r, int64_t at, int kind)
 {
@@ -285,6 +293,9 @@ static char *access_memory(region *r, int64_t at, unsigned size, int kind)
                 inside ? ", misaligned" : "");
         return (char *)memset(w->scratch, 0x7f, sizeof w->scratch);
     }
+    uint8_t *const *touched = w->j->launch.touched;
+    if (touched && !r->shared && touched[r->parameter])
+        note_touch(touched[r->parameter] + at, size, kind);
     if (w->j->launch.early && !w->current->waited && !r->shared)
         check_early(w, r, at, kind);
     if (r->shadow) {
