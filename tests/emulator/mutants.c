@@ -6,7 +6,7 @@
 #include "device.h"
 #include "test.h"
 
-enum { SECONDS = 300, PROCESSES = 2 };
+enum { SECONDS = 300, PROCESSES = 2, MAX_MUTANTS = 100, SAMPLE = 5 };
 /* How a process ends. */
 enum { PASSED, FAILED, BROKEN };
 
@@ -70,6 +70,7 @@ static void run_mutant(const emu_mutants *all, const emu_mutant *mutant)
     if (!ok || !freopen("/dev/null", "w", stdout)) /* no notes */
         _exit(BROKEN);
     alarm(SECONDS);
+    test_quick();
     rig_source = all_devices;
     test_on_failure = end_failed;
     _exit(test_run(all->tests) ? PASSED : BROKEN);
@@ -90,17 +91,32 @@ static void judge(const emu_mutant *mutant, int status)
                     mutant ? "survives" : "fails: the text itself does");
 }
 
+/* The mutants to run: all in the long tier, else one in SAMPLE over all lists. */
+static int choose(const emu_mutants *all, const emu_mutant *chosen[])
+{
+    static int number;
+    int n = 0;
+    for (int i = 0; i < all->count; i++)
+        if (test_full() || number++ % SAMPLE == 0)
+            chosen[n++] = &all->list[i];
+    return n;
+}
+
 void emu_check_mutants(const emu_mutants *all)
 {
+    const emu_mutant *chosen[MAX_MUTANTS], *of[PROCESSES];
     pid_t running[PROCESSES];
-    const emu_mutant *of[PROCESSES];
     int n_running = 0;
+    REQUIRE(all->count <= MAX_MUTANTS);
+    const int count = choose(all, chosen);
+    if (!count)
+        return;
     if (!emu_text(all->text, 0)) /* compiled once, for all processes */
         return;
     fflush(stdout);
-    for (int i = -1; i < all->count || n_running;) {
-        if (i < all->count && n_running < PROCESSES) {
-            const emu_mutant *mutant = i < 0 ? NULL : &all->list[i];
+    for (int i = -1; i < count || n_running;) {
+        if (i < count && n_running < PROCESSES) {
+            const emu_mutant *mutant = i < 0 ? NULL : chosen[i];
             const pid_t pid = fork();
             if (pid == 0)
                 run_mutant(all, mutant);
@@ -121,5 +137,5 @@ void emu_check_mutants(const emu_mutants *all)
         running[at] = running[--n_running];
         of[at] = of[n_running];
     }
-    test_note("%d mutants", all->count);
+    test_note("%d of %d mutants", count, all->count);
 }
