@@ -11,8 +11,8 @@
 #include "support.h"
 
 const command *const commands[] = {
-    &command_run,  &command_score, &command_tokenize,   &command_bench, &command_bench_ops,
-    &command_info, &command_pull,  &command_completion, NULL,
+    &command_run,        &command_score, &command_tokenize, &command_bench,      &command_bench_ops,
+    &command_bench_step, &command_info,  &command_pull,     &command_completion, NULL,
 };
 
 static void print_help(FILE *out)

@@ -35,6 +35,7 @@ part() {
 part "library" "$build/tests/mlxn-test" "$@"
 part "kernel text" "$build/tests/emulator/mlxn-emulator-test" "$@"
 part "CUDA host code" "$build/tests/cuda/mlxn-cuda-test" "$@"
+part "Metal on a simulator" "$build/tests/metal/mlxn-metal-test" "$@"
 part "command" python3 "$tests/cli/run.py" --mlxn "$build/cli/mlxn" "$@"
 part "installation" "$tests/install/run.sh" "$build"
 echo "$passed passed, $failed failed"

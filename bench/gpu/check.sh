@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 build=${MLXN_GPU_BUILD:-/tmp/mlxn-gpu}
 log=$build.log
 nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,clocks.max.mem --format=csv,noheader
-if ! { cmake -S . -B "$build" -DMLXN_ISAS="portable;avx2" -DMLXN_WERROR=ON &&
+if ! { cmake -S . -B "$build" -DMLXN_WERROR=ON &&
     cmake --build "$build" -j "$(nproc)"; } >"$log" 2>&1; then
     tail -n 40 "$log"
     exit 1

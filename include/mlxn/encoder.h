@@ -36,7 +36,8 @@ typedef struct mlxn_counters {
     uint64_t dispatches; /* recorded, those of replayed graphs included */
     uint64_t barriers;   /* placed or recorded, those of replayed graphs included */
     uint64_t commits;
-    uint64_t syncs; /* waits that had to wait */
+    uint64_t syncs;     /* waits that had to wait */
+    double gpu_seconds; /* Metal: how long the device ran finished commits; elsewhere 0 */
 } mlxn_counters;
 
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_encoder_create(mlxn_device *device, mlxn_encoder **out);

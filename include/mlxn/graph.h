@@ -32,5 +32,32 @@ MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_graph_bind(mlxn_graph *graph, const ch
 MLXN_API uint64_t mlxn_graph_dispatches(const mlxn_graph *graph);
 MLXN_API uint64_t mlxn_graph_barriers(const mlxn_graph *graph);
 
+/* ---- what a graph costs on a GPU ---- */
+
+typedef struct mlxn_launch_cost {
+    const char *kernel; /* of the library, or the user's name */
+    const char *entry;  /* in its text */
+    uint32_t groups, threads;
+    uint64_t bytes; /* of all operands that the launch is given, whole */
+    double seconds; /* beyond those of an empty kernel in its place */
+} mlxn_launch_cost;
+
+typedef struct mlxn_graph_costs {
+    size_t size;           /* set by the caller */
+    double replay_seconds; /* of a replay among many, by the device's clock */
+    double empty_seconds;  /* of an empty kernel in a chain of them */
+    double copy_rate;      /* bytes a second, read and written, of a copy in the device's memory */
+    size_t n_launches;
+} mlxn_graph_costs;
+
+/* Replays the graph repetitions + 1 times as it is, and as often with its launches one after
+ * another and the device's clock read between them; fills the costs of the first `capacity`
+ * launches.  Waits for committed work first.  MLXN_ERR_UNSUPPORTED where the device cannot: only
+ * the "cuda" backend can. */
+MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_graph_measure(mlxn_graph *graph, int repetitions,
+                                                        mlxn_graph_costs *costs,
+                                                        mlxn_launch_cost *launches,
+                                                        size_t capacity);
+
 MLXN_EXTERN_C_END
 #endif

@@ -7,6 +7,7 @@
 #define MLXN_MODEL_H
 
 #include <mlxn/gguf.h>
+#include <mlxn/graph.h>
 #include <mlxn/screen.h>
 #include <mlxn/tokenizer.h>
 
@@ -117,6 +118,14 @@ typedef struct mlxn_session_stats {
 } mlxn_session_stats;
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_session_get_stats(const mlxn_session *session,
                                                             mlxn_session_stats *stats);
+
+/* mlxn_graph_measure of the recorded decode step, from the current position on; a token must have
+ * been picked, and 2 (repetitions + 1) positions be free.  A launch's bytes are 0 where they depend
+ * on position or token (attention, embedding).  The session is reset. */
+MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_session_measure(mlxn_session *session, int repetitions,
+                                                          mlxn_graph_costs *costs,
+                                                          mlxn_launch_cost *launches,
+                                                          size_t capacity);
 
 MLXN_EXTERN_C_END
 #endif

@@ -49,7 +49,8 @@ MLXN_API void mlxn_cpu_fault(const mlxn_cpu_call *call, const char *what, int64_
 typedef struct mlxn_kernel_desc {
     size_t size;
     const char *name;
-    mlxn_cpu_kernel cpu;    /* NULL: not on the CPU */
+    mlxn_cpu_kernel cpu; /* NULL: not on the CPU */
+    /* texts are not copied: they live as long as the device */
     const char *cuda_text;  /* CUDA C++ with an extern "C" kernel `name`; NULL: not on CUDA */
     const char *metal_text; /* MSL with a kernel `name`; NULL: not on Metal */
     /* CPU: bytes of call->shared for a dispatch with these arguments; NULL: none */

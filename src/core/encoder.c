@@ -63,6 +63,7 @@ static void finish(mlxn_encoder *encoder)
         return;
     encoder->device->ops->wait(encoder->device, encoder->commit.serial, &waited);
     encoder->counters.syncs += (uint64_t)waited;
+    encoder->counters.gpu_seconds += encoder->commit.gpu_seconds;
     encoder->state = DONE;
 }
 

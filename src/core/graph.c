@@ -114,6 +114,25 @@ uint64_t mlxn_graph_barriers(const mlxn_graph *graph)
     return graph ? graph->work.barriers : 0;
 }
 
+mlxn_status mlxn_graph_measure(mlxn_graph *graph, int repetitions, mlxn_graph_costs *costs,
+                               mlxn_launch_cost *launches, size_t capacity)
+{
+    if (!graph || (!launches && capacity))
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_measure: %s is NULL",
+                         graph ? "launches" : "graph");
+    MLXN_TRY(mlxn_info_check("graph_measure", costs, sizeof *costs));
+    if (repetitions < 1)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_measure: repetitions is %d, needs >= 1",
+                         repetitions);
+    if (!graph->device->ops->measure)
+        return mlxn_fail(MLXN_ERR_UNSUPPORTED, "graph_measure: not on %s devices",
+                         graph->device->backend);
+    MLXN_TRY(mlxn_device_wait(graph->device));
+    *costs = (mlxn_graph_costs){.size = sizeof *costs};
+    return graph->device->ops->measure(graph->device, graph, repetitions, costs, launches,
+                                       capacity);
+}
+
 /* ---- named bindings ---- */
 
 /* Whether an operand lies inside the byte range of a buffer, of the same storage. */

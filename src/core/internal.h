@@ -204,7 +204,8 @@ typedef struct mlxn_commit {
     mlxn_work *work;
     uint64_t serial;
     mlxn_status status;
-    char detail[256]; /* of a failure */
+    char detail[256];   /* of a failure */
+    double gpu_seconds; /* GPU: how long it ran; 0 where that is not known */
 } mlxn_commit;
 
 /* ---- devices ---- */
@@ -231,6 +232,9 @@ typedef struct mlxn_device_ops {
     /* returns when every commit up to `serial` is done; *waited: whether one was not */
     void (*wait)(mlxn_device *device, uint64_t serial, int *waited);
     void (*graph_free)(mlxn_device *device, mlxn_graph *graph);
+    /* as mlxn_graph_measure, with arguments that are in order; NULL: it cannot */
+    mlxn_status (*measure)(mlxn_device *device, mlxn_graph *graph, int repetitions,
+                           mlxn_graph_costs *costs, mlxn_launch_cost *launches, size_t capacity);
     mlxn_status (*get_info)(const mlxn_device *device, mlxn_device_info *info);
 } mlxn_device_ops;
 

@@ -10,6 +10,7 @@
     X(matmul_cuda)           \
     X(matvec)                \
     X(norm)                  \
+    X(publish)               \
     X(qkv_prepare)           \
     X(sample_all)            \
     X(sampling)              \

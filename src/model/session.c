@@ -575,6 +575,27 @@ mlxn_status mlxn_session_step(mlxn_session *s, int32_t *token)
     return count_rows(s);
 }
 
+mlxn_status mlxn_session_measure(mlxn_session *s, int repetitions, mlxn_graph_costs *costs,
+                                 mlxn_launch_cost *launches, size_t capacity)
+{
+    if (!s)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "session_measure: session is NULL");
+    if (!s->has_token)
+        return mlxn_fail(MLXN_ERR_STATE, "session_measure: no token has been picked");
+    if ((int64_t)repetitions * 2 + 2 > s->context - s->position)
+        return mlxn_fail(MLXN_ERR_BOUNDS,
+                         "session_measure: %d repetitions at position %lld do not fit the context "
+                         "of %lld",
+                         repetitions, (long long)s->position, (long long)s->context);
+    if (!s->step)
+        MLXN_TRY(record_step(s));
+    MLXN_TRY(mlxn_graph_measure(s->step, repetitions, costs, launches, capacity));
+    for (size_t i = 0; i < capacity && i < costs->n_launches; i++)
+        if (!strcmp(launches[i].kernel, "attention") || !strcmp(launches[i].kernel, "embedding"))
+            launches[i].bytes = 0;
+    return mlxn_session_reset(s);
+}
+
 mlxn_status mlxn_session_get_stats(const mlxn_session *s, mlxn_session_stats *stats)
 {
     if (!s || !stats || stats->size != sizeof *stats)

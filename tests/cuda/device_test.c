@@ -283,6 +283,101 @@ TEST(cuda_graph_rebound)
     CHECK_CLEAN();
 }
 
+/* Rotating in place, three times, with a kernel of the library, which may start early, and one of
+ * the user's between, which may not. */
+static mlxn_status record_turns(mlxn_encoder *e, mlxn_buffer *x, mlxn_buffer *positions,
+                                mlxn_buffer *freqs, mlxn_buffer *other)
+{
+    for (int i = 0; i < 3; i++)
+        MLXN_TRY(
+            mlxn_rope(e, MLXN_DESC(mlxn_rope_args, .input = x, .output = x, .positions = positions,
+                                   .freqs = freqs, .pairing = MLXN_ROPE_NEOX, .rotary_pairs = 32,
+                                   .attention_factor = 1)));
+    mlxn_buffer *flat = NULL;
+    const int64_t n = STEP_ELEMENTS;
+    MLXN_TRY(mlxn_buffer_view(x, MLXN_F32, 1, &n, NULL, 0, &flat));
+    mlxn_status status = cuda_step(e, "affine", flat, other, NULL, 1, 0);
+    mlxn_buffer_release(flat);
+    return status;
+}
+
+static void run_turns(const char *edges, int architecture, long full, long early, float *out)
+{
+    const int64_t shape[] = {1, STEP_ELEMENTS / 64, 64}, one = 1, freqs[] = {32, 2};
+    const int32_t position = 3;
+    mlxn_graph *graph = NULL;
+    mlxn_buffer *x = NULL, *p = NULL, *f = NULL;
+    bench b;
+    fake_control *fake = cuda_fake();
+    fake->architecture = architecture;
+    setenv("MLXN_CUDA_EDGES", edges, 1);
+    REQUIRE_OK(bench_open(&b));
+    REQUIRE_OK(mlxn_buffer_create(b.device, MLXN_F32, 3, shape, &x));
+    REQUIRE_OK(mlxn_buffer_create(b.device, MLXN_I32, 1, &one, &p));
+    REQUIRE_OK(mlxn_buffer_create(b.device, MLXN_F32, 2, freqs, &f));
+    REQUIRE_OK(mlxn_buffer_write(x, 0, b.start, sizeof b.start));
+    REQUIRE_OK(mlxn_buffer_write(p, 0, &position, sizeof position));
+    REQUIRE_OK(mlxn_rope_freqs(b.device, MLXN_DESC(mlxn_rope_freqs_args, .output = f,
+                                                   .exponent_dim = 64, .theta = 1e4, .scale = 1)));
+    REQUIRE_OK(record_turns(b.encoder, x, p, f, b.v[1]));
+    REQUIRE_OK(mlxn_graph_capture(b.encoder, &graph));
+    REQUIRE_OK(mlxn_graph_replay(b.encoder, graph));
+    REQUIRE_OK(finish(b.encoder));
+    REQUIRE_OK(mlxn_buffer_read(b.v[1], 0, out, sizeof b.start));
+    CHECK(fake->edges == full && fake->early_edges == early);
+    mlxn_graph_release(graph);
+    mlxn_buffer_release(x);
+    mlxn_buffer_release(p);
+    mlxn_buffer_release(f);
+    bench_close(&b);
+    unsetenv("MLXN_CUDA_EDGES");
+    CHECK_CLEAN();
+}
+
+/* Programmatic edges go to the library's launches alone, and only where the device has them and the
+ * code waits. */
+TEST(cuda_edges)
+{
+    float chain[STEP_ELEMENTS], other[STEP_ELEMENTS];
+    mlxn_device *device = NULL;
+    run_turns("", 90, 1, 2, chain);
+    run_turns("programmatic", 90, 1, 2, other);
+    CHECK(!memcmp(chain, other, sizeof chain));
+    run_turns("full", 90, 3, 0, other);
+    CHECK(!memcmp(chain, other, sizeof chain));
+    run_turns("chain", 80, 3, 0, other);
+    CHECK(!memcmp(chain, other, sizeof chain));
+    setenv("MLXN_CUDA_EDGES", "none", 1);
+    CHECK_FAILS(mlxn_device_open("cuda", 0, &device), MLXN_ERR_ARGUMENT, "not full");
+    unsetenv("MLXN_CUDA_EDGES");
+}
+
+/* Independent dispatches: side by side, or in a chain. */
+TEST(cuda_edges_of_groups)
+{
+    static const char *const names[] = {"chain", "programmatic"};
+    static const long edges[] = {15, 19}; /* of 4 times 1, 2 and 1 launches */
+    for (int i = 0; i < 2; i++) {
+        bench b;
+        mlxn_graph *graph = NULL;
+        fake_control *fake = cuda_fake();
+        setenv("MLXN_CUDA_EDGES", names[i], 1);
+        REQUIRE_OK(bench_open(&b));
+        for (int k = 0; k < 2; k++)
+            REQUIRE_OK(record_rounds(b.encoder, b.v));
+        REQUIRE_OK(mlxn_graph_capture(b.encoder, &graph));
+        REQUIRE_OK(mlxn_graph_replay(b.encoder, graph));
+        REQUIRE_OK(finish(b.encoder));
+        check_rounds(&b, 4);
+        CHECK(fake->edges == edges[i] && !fake->early_edges);
+        test_note("%s: %ld edges", names[i], fake->edges);
+        mlxn_graph_release(graph);
+        bench_close(&b);
+        unsetenv("MLXN_CUDA_EDGES");
+        CHECK_CLEAN();
+    }
+}
+
 /* Many commits of several encoders are under way at once; each is waited for by its own. */
 TEST(cuda_commits_in_order)
 {
@@ -379,7 +474,9 @@ TEST(cuda_lost_device)
 static mlxn_status scenario(void)
 {
     bench b;
+    const int64_t few = 16;
     mlxn_graph *graph = NULL;
+    mlxn_buffer *small = NULL;
     float got[STEP_ELEMENTS];
     mlxn_status status = bench_open(&b);
     if (status == MLXN_OK)
@@ -388,6 +485,10 @@ static mlxn_status scenario(void)
         status = finish(b.encoder);
     if (status == MLXN_OK)
         status = record_rounds(b.encoder, b.v);
+    if (status == MLXN_OK) /* what the host sees of the graph */
+        status = mlxn_buffer_create(b.device, MLXN_F32, 1, &few, &small);
+    if (status == MLXN_OK)
+        status = cuda_advance(b.encoder, small, few, 1, 1);
     if (status == MLXN_OK)
         status = mlxn_graph_capture(b.encoder, &graph);
     for (int i = 0; i < 2 && status == MLXN_OK; i++) {
@@ -399,6 +500,11 @@ static mlxn_status scenario(void)
         status = mlxn_buffer_read(b.v[0], 0, got, sizeof got);
     if (status == MLXN_OK && got[5] != rounds(b.start[5], 6))
         test_failed(__FILE__, __LINE__, "wrong result without a failure");
+    if (status == MLXN_OK)
+        status = mlxn_buffer_read(small, 0, got, sizeof *got);
+    if (status == MLXN_OK && got[0] != 2)
+        test_failed(__FILE__, __LINE__, "wrong small result without a failure");
+    mlxn_buffer_release(small);
     mlxn_graph_release(graph);
     bench_close(&b);
     return status;

@@ -23,6 +23,11 @@ SAME_FIELD(extra, extra);
 SAME_FIELD(kernel, kern);
 SAME_FIELD(context, ctx);
 
+SAME(sizeof(mlxn_cuda_edge), sizeof(CUgraphEdgeData));
+SAME(offsetof(mlxn_cuda_edge, from_port), offsetof(CUgraphEdgeData, from_port));
+SAME(offsetof(mlxn_cuda_edge, to_port), offsetof(CUgraphEdgeData, to_port));
+SAME(offsetof(mlxn_cuda_edge, type), offsetof(CUgraphEdgeData, type));
+
 #define RESULT(name) SAME(MLXN_CU_##name, CUDA_ERROR_##name)
 SAME(MLXN_CU_SUCCESS, CUDA_SUCCESS);
 RESULT(OUT_OF_MEMORY);
@@ -57,6 +62,8 @@ SAME(MLXN_CU_HOST_PORTABLE, CU_MEMHOSTALLOC_PORTABLE);
 SAME(MLXN_CU_HOST_DEVICEMAP, CU_MEMHOSTALLOC_DEVICEMAP);
 SAME(MLXN_CU_POOL_RELEASE_THRESHOLD, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD);
 SAME(MLXN_CU_MAX_DYNAMIC_SHARED_BYTES, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
+SAME(MLXN_CU_PROGRAMMATIC, CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC);
+SAME(MLXN_CU_PROGRAMMATIC_PORT, CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC);
 SAME(MLXN_CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BUFFER);
 SAME(MLXN_CU_JIT_ERROR_LOG_BYTES, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES);
 
@@ -66,6 +73,7 @@ SAME(MLXN_CU_JIT_ERROR_LOG_BYTES, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES);
 #define CUDA_FUNCTION_ATTRIBUTE CUfunction_attribute
 #define CUDA_POOL_ATTRIBUTE     CUmemPool_attribute
 #define CUDA_KERNEL_NODE        CUDA_KERNEL_NODE_PARAMS_v2
+#define CUDA_EDGE               CUgraphEdgeData
 
 /* cuda.h declares the name, and does not map it to another symbol. */
 #define TEXT(expanded) #expanded

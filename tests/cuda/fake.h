@@ -20,10 +20,11 @@ typedef struct fake_control {
     unsigned fail_code;
     const char *failed; /* the call that did */
     /* what happened since fake_reset */
-    long calls, launches, graph_launches, syncs;
-    long findings;     /* of the emulator, and of the fake itself */
-    char finding[600]; /* the first */
-    uint64_t seed;     /* order of threads, groups and graph nodes */
+    long calls, launches, graph_launches, syncs, copies_out;
+    long edges, early_edges; /* of graphs: full, programmatic */
+    long findings;           /* of the emulator, and of the fake itself */
+    char finding[600];       /* the first */
+    uint64_t seed;           /* order of threads, groups and graph nodes */
 } fake_control;
 
 /* Exported by the fake driver. */

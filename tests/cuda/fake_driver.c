@@ -20,6 +20,7 @@ struct CUstream_st {
 };
 struct CUevent_st {
     unsigned long step;
+    double time; /* seconds */
 };
 struct CUmod_st {
     emu_library *library;
@@ -40,6 +41,7 @@ static _Thread_local struct CUctx_st *current;
 
 void fake_reset(void)
 {
+    fake.edges = fake.early_edges = fake.copies_out = 0;
     fake.calls = fake.launches = fake.graph_launches = fake.syncs = fake.findings = 0;
     fake.fail_at = 0;
     fake.failed = NULL;
@@ -229,6 +231,7 @@ CUDA_RESULT cuEventCreate(struct CUevent_st **event, unsigned flags)
 CUDA_RESULT cuEventDestroy_v2(struct CUevent_st *event)
 {
     ENTER
+    fake_run(fake_newest());
     fake_live[FAKE_EVENT]--;
     free(event);
     LEAVE(result);
@@ -240,14 +243,17 @@ CUDA_RESULT cuEventRecord(struct CUevent_st *event, struct CUstream_st *stream)
     NEEDS_CONTEXT
     if (!stream)
         LEAVE(FAKE_INVALID_HANDLE);
-    event->step = fake_queue(&(fake_step){.kind = FAKE_EVENT_STEP});
+    event->step = fake_queue(&(fake_step){.kind = FAKE_EVENT_STEP, .time = &event->time});
     LEAVE(0);
 }
 
 CUDA_RESULT cuEventQuery(struct CUevent_st *event)
 {
     ENTER
-    LEAVE(event->step <= fake_ran() ? 0 : MLXN_CU_NOT_READY);
+    if (event->step <= fake_ran())
+        LEAVE(0);
+    const unsigned failed = fake_run(fake_ran() + 1); /* time passes */
+    LEAVE(failed ? failed : MLXN_CU_NOT_READY);
 }
 
 CUDA_RESULT cuEventSynchronize(struct CUevent_st *event)
@@ -262,7 +268,7 @@ CUDA_RESULT cuEventElapsedTime_v2(float *milliseconds, struct CUevent_st *from,
                                   struct CUevent_st *to)
 {
     ENTER
-    *milliseconds = 0.001f * (float)(to->step - from->step);
+    *milliseconds = (float)(1e3 * (to->time - from->time));
     LEAVE(0);
 }
 
@@ -368,8 +374,21 @@ CUDA_RESULT cuMemcpyDtoHAsync_v2(void *to, unsigned long long from, size_t bytes
     NEEDS_CONTEXT
     if (!stream || !fake_memory_at(from, bytes, NULL))
         LEAVE(FAKE_INVALID_VALUE);
+    fake.copies_out++;
     fake_queue(&(fake_step){.kind = FAKE_COPY_OUT, .address = from, .to = to, .bytes = bytes});
     LEAVE(fake_is_pinned(to, bytes) ? 0 : fake_run(fake_newest()));
+}
+
+CUDA_RESULT cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, size_t bytes,
+                                 struct CUstream_st *stream)
+{
+    ENTER
+    NEEDS_CONTEXT
+    if (!stream || !fake_memory_at(from, bytes, NULL) || !fake_memory_at(to, bytes, NULL))
+        LEAVE(FAKE_INVALID_VALUE);
+    fake_queue(
+        &(fake_step){.kind = FAKE_COPY_INSIDE, .address = to, .source = from, .bytes = bytes});
+    LEAVE(0);
 }
 
 CUDA_RESULT cuMemsetD8Async(unsigned long long to, unsigned char value, size_t bytes,
@@ -463,6 +482,7 @@ CUDA_RESULT cuModuleGetFunction(struct CUfunc_st **function, struct CUmod_st *mo
     f->library = module->library;
     f->n_parameters = n;
     f->args_bytes = n ? emu_args_bytes(module->library, name) : 0;
+    f->writes = n ? emu_writes(module->library, name) : 0;
     snprintf(f->name, sizeof f->name, "%s", name);
     f->next = module->functions;
     module->functions = f;
@@ -523,6 +543,19 @@ CUDA_RESULT cuGraphDestroy(struct CUgraph_st *graph)
     LEAVE(result);
 }
 
+static void add_node(struct CUgraph_st *graph, fake_node *n, struct CUgraphNode_st *const *after,
+                     size_t n_after)
+{
+    n->n_after = n_after;
+    n->after = malloc((n_after + 1) * sizeof *n->after);
+    if (n_after)
+        memcpy(n->after, after, n_after * sizeof *after);
+    n->index = graph->n;
+    fake.edges += (long)n_after;
+    graph->nodes = realloc(graph->nodes, (size_t)(graph->n + 1) * sizeof(fake_node *));
+    graph->nodes[graph->n++] = n;
+}
+
 CUDA_RESULT cuGraphAddKernelNode_v2(struct CUgraphNode_st **node, struct CUgraph_st *graph,
                                     struct CUgraphNode_st *const *after, size_t n_after,
                                     const CUDA_KERNEL_NODE *parameters)
@@ -536,14 +569,41 @@ CUDA_RESULT cuGraphAddKernelNode_v2(struct CUgraphNode_st **node, struct CUgraph
         free(n);
         LEAVE(failed ? failed : FAKE_INVALID_VALUE);
     }
-    n->n_after = n_after;
-    n->after = malloc((n_after + 1) * sizeof *n->after);
-    if (n_after)
-        memcpy(n->after, after, n_after * sizeof *after);
-    n->index = graph->n;
-    graph->nodes = realloc(graph->nodes, (size_t)(graph->n + 1) * sizeof(fake_node *));
-    graph->nodes[graph->n++] = n;
+    add_node(graph, n, after, n_after);
     *node = n;
+    LEAVE(0);
+}
+
+CUDA_RESULT cuGraphAddEventRecordNode(struct CUgraphNode_st **node, struct CUgraph_st *graph,
+                                      struct CUgraphNode_st *const *after, size_t n_after,
+                                      struct CUevent_st *event)
+{
+    ENTER
+    NEEDS_CONTEXT
+    fake_node *n = calloc(1, sizeof *n);
+    n->time = &event->time;
+    add_node(graph, n, after, n_after);
+    *node = n;
+    LEAVE(0);
+}
+
+CUDA_RESULT cuGraphAddDependencies_v2(struct CUgraph_st *graph, struct CUgraphNode_st *const *from,
+                                      struct CUgraphNode_st *const *to, const CUDA_EDGE *edges,
+                                      size_t count)
+{
+    ENTER
+    NEEDS_CONTEXT
+    static const CUDA_EDGE programmatic = {MLXN_CU_PROGRAMMATIC_PORT, 0, MLXN_CU_PROGRAMMATIC, {0}};
+    for (size_t i = 0; i < count; i++) {
+        fake_node *n = to[i];
+        if (fake.architecture < 90 || memcmp(&edges[i], &programmatic, sizeof programmatic) ||
+            from[i]->index >= n->index || graph->nodes[n->index] != n)
+            LEAVE(FAKE_INVALID_VALUE);
+        n->after = realloc(n->after, (n->n_after + 1) * sizeof *n->after);
+        n->after[n->n_after++] = from[i];
+        n->early = 1;
+        fake.early_edges++;
+    }
     LEAVE(0);
 }
 

@@ -36,6 +36,9 @@ int fake_pinned_give(void *memory);
 /* Where the host finds [address, address + bytes); NULL unless all of it is live.  *room: bytes to
  * the end of the allocation. */
 unsigned char *fake_memory_at(unsigned long long address, size_t bytes, size_t *room);
+/* A number that an allocation is marked with, 0 at first; of the one that an address lies in. */
+void fake_memory_mark(unsigned long long address, unsigned long mark);
+unsigned long fake_memory_marked(unsigned long long address);
 int fake_is_pinned(const void *memory, size_t bytes);
 /* The device's address of pinned memory. */
 unsigned long long fake_pinned_address(const void *memory);
@@ -47,6 +50,7 @@ typedef struct CUfunc_st {
     char name[128];
     int n_parameters; /* the args struct included */
     size_t args_bytes;
+    uint32_t writes; /* bit i: parameter i */
     struct CUfunc_st *next;
 } fake_function;
 
@@ -63,9 +67,11 @@ unsigned fake_launch_make(fake_launch *launch, const fake_function *function, co
 
 typedef struct CUgraphNode_st {
     fake_launch launch;
+    double *time; /* an event's: the node does nothing but note it */
     size_t n_after;
     struct CUgraphNode_st **after;
     int index, done;
+    int early; /* an edge to it is programmatic */
 } fake_node;
 
 typedef struct CUgraphExec_st {
@@ -76,6 +82,7 @@ typedef struct CUgraphExec_st {
 typedef enum fake_step_kind {
     FAKE_COPY_IN,
     FAKE_COPY_OUT,
+    FAKE_COPY_INSIDE,
     FAKE_SET,
     FAKE_RUN,
     FAKE_RUN_GRAPH,
@@ -88,6 +95,8 @@ typedef struct fake_step {
     unsigned long long address;
     const void *from; /* pinned: read when the step runs; else NULL, and `copy` holds the bytes */
     void *to, *copy;
+    unsigned long long source; /* of a copy inside */
+    double *time;              /* of an event */
     size_t bytes;
     unsigned char value;
     fake_launch *launch;

@@ -14,6 +14,7 @@ typedef struct block {
     unsigned char *host;
     size_t bytes;
     int pinned;
+    unsigned long mark;
     struct block *next;
 } block;
 static block *blocks;
@@ -61,7 +62,7 @@ static unsigned char *take(size_t bytes, int pinned)
         return NULL;
     }
     memset(host, POISON, bytes);
-    *b = (block){host, bytes, pinned, blocks};
+    *b = (block){host, bytes, pinned, 0, blocks};
     blocks = b;
     fake_live[pinned ? FAKE_PINNED : FAKE_MEMORY]++;
     return host;
@@ -109,9 +110,9 @@ int fake_pinned_give(void *memory)
     return give(memory, 1);
 }
 
-static const block *find(const unsigned char *host, size_t bytes)
+static block *find(const unsigned char *host, size_t bytes)
 {
-    for (const block *b = blocks; b; b = b->next)
+    for (block *b = blocks; b; b = b->next)
         if (host >= b->host && host < b->host + b->bytes &&
             bytes <= b->bytes - (size_t)(host - b->host))
             return b;
@@ -125,6 +126,19 @@ unsigned char *fake_memory_at(unsigned long long address, size_t bytes, size_t *
     if (b && room)
         *room = b->bytes - (size_t)(host - b->host);
     return b ? host : NULL;
+}
+
+void fake_memory_mark(unsigned long long address, unsigned long mark)
+{
+    block *b = address ? find(host_of(address), 1) : NULL;
+    if (b)
+        b->mark = mark;
+}
+
+unsigned long fake_memory_marked(unsigned long long address)
+{
+    const block *b = address ? find(host_of(address), 1) : NULL;
+    return b ? b->mark : 0;
 }
 
 int fake_is_pinned(const void *memory, size_t bytes)

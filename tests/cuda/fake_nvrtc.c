@@ -164,12 +164,12 @@ unsigned nvrtcDestroyProgram(struct nvrtc_program **program)
     return OK;
 }
 
-/* Checked code has a version of its own, since it must not be taken from the cache for the other.
- */
+/* Checked code has a version of its own, since it must not be taken from the cache for the other;
+ * so has that of another emulator. */
 unsigned nvrtcVersion(int *major, int *minor)
 {
     *major = 99;
-    *minor = checked();
+    *minor = 10 * EMU_VERSION + checked();
     return OK;
 }
 

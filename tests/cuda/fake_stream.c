@@ -8,6 +8,7 @@
 static fake_step *first, **last = &first;
 static unsigned long newest, ran;
 static unsigned sticky;
+static double now; /* seconds: a microsecond a launch, a nanosecond a byte copied inside */
 
 unsigned fake_sticky(void)
 {
@@ -67,13 +68,14 @@ unsigned fake_launch_make(fake_launch *launch, const fake_function *function, co
     return 0;
 }
 
-static void run_launch(fake_launch *l)
+static void run_launch(fake_launch *l, int early, uint32_t unsettled)
 {
     const fake_function *f = l->function;
     const int n = f->n_parameters - (f->args_bytes > 0);
     emu_buffer buffers[FAKE_PARAMETERS];
     emu_report report;
     fake.launches++;
+    now += 1e-6;
     if (!f->library) {
         fake_find("%s: PTX cannot run here", f->name);
         return;
@@ -95,7 +97,9 @@ static void run_launch(fake_launch *l)
                                .groups = {l->grid[0], l->grid[1], l->grid[2]},
                                .threads = l->threads,
                                .seed = fake.seed,
-                               .workers = 1};
+                               .workers = 1,
+                               .early = early,
+                               .unsettled = unsettled};
     const long findings = emu_dispatch(f->library, &launch, &report);
     if (findings)
         fake_find("%s: %ld findings: %s", f->name, findings, report.first);
@@ -113,12 +117,34 @@ static int is_ready(const fake_node *node)
     return 1;
 }
 
-/* The launches in a random order that the edges allow. */
+/* Marks all memory that the graph writes with the number of this run. */
+static void mark_written(const fake_executable *graph)
+{
+    for (int i = 0; i < graph->n; i++)
+        for (int k = 0; k < FAKE_PARAMETERS && !graph->nodes[i].time; k++)
+            if (graph->nodes[i].launch.function->writes >> k & 1)
+                fake_memory_mark(graph->nodes[i].launch.address[k],
+                                 (unsigned long)fake.graph_launches);
+}
+
+/* The parameters of a launch that lie in such memory. */
+static uint32_t unsettled(const fake_launch *l)
+{
+    uint32_t mask = 0;
+    for (int k = 0; k < FAKE_PARAMETERS; k++)
+        mask |= (uint32_t)(fake_memory_marked(l->address[k]) == (unsigned long)fake.graph_launches)
+                << k;
+    return mask;
+}
+
+/* The launches in a random order that the edges allow.  One that may start early does not, but must
+ * not touch before k_wait() what it would race for. */
 static void run_graph(fake_executable *graph)
 {
     for (int i = 0; i < graph->n; i++)
         graph->nodes[i].done = 0;
     fake.graph_launches++;
+    mark_written(graph);
     for (int left = graph->n; left > 0; left--) {
         int ready = 0;
         for (int i = 0; i < graph->n; i++)
@@ -127,8 +153,13 @@ static void run_graph(fake_executable *graph)
         int chosen = (int)((fake.seed >> 33) % (uint64_t)ready);
         for (int i = 0; i < graph->n; i++)
             if (is_ready(&graph->nodes[i]) && chosen-- == 0) {
-                run_launch(&graph->nodes[i].launch);
-                graph->nodes[i].done = 1;
+                fake_node *node = &graph->nodes[i];
+                if (node->time)
+                    *node->time = now;
+                else
+                    run_launch(&node->launch, node->early,
+                               node->early ? unsettled(&node->launch) : 0);
+                node->done = 1;
                 break;
             }
     }
@@ -151,11 +182,15 @@ static void run_step(fake_step *s)
     case FAKE_COPY_OUT:
         memcpy(s->to, device, s->bytes);
         break;
+    case FAKE_COPY_INSIDE:
+        memcpy(device, fake_memory_at(s->source, s->bytes, NULL), s->bytes);
+        now += 1e-9 * (double)s->bytes;
+        break;
     case FAKE_SET:
         memset(device, s->value, s->bytes);
         break;
     case FAKE_RUN:
-        run_launch(s->launch);
+        run_launch(s->launch, 0, 0);
         break;
     case FAKE_RUN_GRAPH:
         run_graph(s->executable);
@@ -165,6 +200,7 @@ static void run_step(fake_step *s)
             fake_find("0x%llx is freed, but is not live", s->address);
         break;
     case FAKE_EVENT_STEP:
+        *s->time = now;
         break;
     }
 }

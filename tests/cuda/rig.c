@@ -133,6 +133,16 @@ mlxn_status cuda_step(mlxn_encoder *encoder, const char *kernel, mlxn_buffer *x,
                                    .groups = {STEP_ELEMENTS / 64, 1, 1}, .threads = 64));
 }
 
+mlxn_status cuda_advance(mlxn_encoder *encoder, mlxn_buffer *x, int64_t n, float scale, float bias)
+{
+    const step_args args = {(int32_t)n, scale, bias};
+    const mlxn_operand operand = {x, MLXN_READ_WRITE};
+    return mlxn_dispatch(encoder,
+                         MLXN_DESC(mlxn_dispatch_args, .kernel = "advance", .operands = &operand,
+                                   .n_operands = 1, .args = &args, .args_bytes = sizeof args,
+                                   .groups = {1, 1, 1}, .threads = 64));
+}
+
 mlxn_status cuda_vector(mlxn_device *device, const float *values, mlxn_buffer **out)
 {
     const int64_t n = STEP_ELEMENTS;

@@ -29,6 +29,8 @@ enum { STEP_ELEMENTS = 256 };
 mlxn_status cuda_register_steps(mlxn_device *device);
 mlxn_status cuda_step(mlxn_encoder *encoder, const char *kernel, mlxn_buffer *x, mlxn_buffer *y,
                       mlxn_buffer *z, float scale, float bias);
+/* x = scale x + bias for a vector of n. */
+mlxn_status cuda_advance(mlxn_encoder *encoder, mlxn_buffer *x, int64_t n, float scale, float bias);
 mlxn_status cuda_vector(mlxn_device *device, const float *values, mlxn_buffer **out);
 
 #endif

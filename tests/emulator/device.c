@@ -136,6 +136,34 @@ static emu_buffer buffer_of(emu_device *d, const mlxn_node *node, int operand, s
     }
 }
 
+/* Whether a dispatch of this work writes any of what an operand reads. */
+static int is_written(const mlxn_work *work, const mlxn_bound *bound)
+{
+    for (const mlxn_node *n = work->first; n; n = n->next) {
+        if (n->graph && is_written(&n->graph->work, bound))
+            return 1;
+        for (int i = 0; i < n->n_operands; i++)
+            if (n->operands[i].storage && n->operands[i].access & MLXN_WRITE &&
+                mlxn_ranges_overlap(&n->operands[i].range, &bound->range))
+                return 1;
+    }
+    return 0;
+}
+
+/* The parameters of a launch that it must not read before k_wait(). */
+static uint32_t unsettled(const emu_device *d, const mlxn_node *node, const mlxn_gpu_launch *launch)
+{
+    uint32_t mask = 0;
+    for (int i = 0; i < launch->n_parameters; i++) {
+        const int operand = launch->operand[i];
+        if (operand == MLXN_GPU_SCRATCH || operand == MLXN_GPU_FAULT ||
+            (operand >= 0 && node->operands[operand].storage &&
+             is_written(d->work, &node->operands[operand])))
+            mask |= 1u << i;
+    }
+    return mask;
+}
+
 static void run_launch(emu_device *d, const mlxn_node *node, const mlxn_gpu_launch *launch)
 {
     emu_buffer buffers[MLXN_GPU_PARAMETERS + 1];
@@ -154,7 +182,9 @@ static void run_launch(emu_device *d, const mlxn_node *node, const mlxn_gpu_laun
                     .groups = {launch->groups[0], launch->groups[1], launch->groups[2]},
                     .threads = launch->threads,
                     .seed = d->seed,
-                    .workers = d->workers};
+                    .workers = d->workers,
+                    .early = launch->early,
+                    .unsettled = launch->early && d->checked ? unsettled(d, node, launch) : 0};
     for (int i = 0; i < 2; i++)
         if (d->groups && l.groups[i] > d->groups)
             l.groups[i] = d->groups;
@@ -211,6 +241,7 @@ static mlxn_status emu_submit(mlxn_device *device, mlxn_commit *commit)
     }
     if (d->scratch_bytes)
         memset(d->scratch, 0xa5, d->scratch_bytes);
+    d->work = commit->work;
     run_work(d, commit->work);
     take_faults(d, commit);
     if (d->quiet) {

@@ -24,7 +24,8 @@ typedef struct emu_device {
     mlxn_status want;
     /* what happened */
     long findings, launches;
-    const char *watch; /* watched: launches whose entry contains it */
+    const mlxn_work *work; /* the commit that runs */
+    const char *watch;     /* watched: launches whose entry contains it */
     long watched;
     emu_report report; /* of the last launch with findings */
     void *scratch;

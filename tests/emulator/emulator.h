@@ -10,7 +10,10 @@
  *   bounds         an access outside its buffer or array, or misaligned
  *   uninitialised  a read of group memory that the group never wrote
  *   divergence     a barrier or shuffle that not all threads reach, or reach at different lines
- *   alias          a written byte that is reached through an IN or OUT parameter and another one */
+ *   alias          a written byte that is reached through an IN or OUT parameter and another one
+ *   early          in a launch that may start early: a write before k_wait(), a read before it of
+ *                  what an earlier dispatch may still write, or no k_wait() at all (found in every
+ *                  library) */
 #ifndef MLXN_TESTS_EMULATOR_H
 #define MLXN_TESTS_EMULATOR_H
 
@@ -25,6 +28,9 @@ typedef struct emu_library emu_library;
 
 enum { EMU_FAST = 0, EMU_CHECKED_TEXT = 1 };
 
+/* Of the shared objects: one of another version cannot be opened. */
+enum { EMU_VERSION = 2 };
+
 /* NULL after a failure, with the compiler's messages in log. */
 emu_library *emu_compile(const char *text, int checked, char *log, size_t log_size);
 void emu_release(emu_library *library);
@@ -35,11 +41,16 @@ emu_library *emu_open(const char *object, char *log, size_t log_size);
 int emu_parameters(const emu_library *library, const char *kernel);
 /* The size of its args struct, 0 if it has none. */
 size_t emu_args_bytes(const emu_library *library, const char *kernel);
+/* The parameters that it may write: bit i for parameter i. */
+uint32_t emu_writes(const emu_library *library, const char *kernel);
 
 typedef struct emu_buffer {
     void *data; /* NULL: absent, any access is out of bounds */
     size_t bytes;
 } emu_buffer;
+
+/* How a byte was touched, as bits. */
+enum { EMU_TOUCH_READ = 1, EMU_TOUCH_WRITE = 2, EMU_TOUCH_ATOMIC = 4 };
 
 typedef struct emu_launch {
     const char *kernel;
@@ -48,10 +59,15 @@ typedef struct emu_launch {
     uint32_t groups[3], threads; /* threads a group, 1 to 1024 */
     uint64_t seed;               /* 0: threads and groups in order */
     int workers;                 /* OS threads, 1 or 2 */
+    int early;                   /* it may start before what it depends on has ended */
+    uint32_t unsettled;          /* then: the parameters that earlier dispatches may be writing */
+    /* checked text: for each parameter NULL, or a flag a byte of its buffer, to which how it was
+     * touched is added; NULL: for none */
+    uint8_t *const *touched;
 } emu_launch;
 
 typedef struct emu_report {
-    long races, bounds, uninitialised, divergence, alias;
+    long races, bounds, uninitialised, divergence, alias, early;
     size_t shared_bytes; /* group memory used */
     char first[400];     /* the first finding; empty if there is none */
 } emu_report;

@@ -18,7 +18,7 @@ static const emu_library *planted(int checked)
     return libraries[checked];
 }
 
-typedef enum finding { CLEAN, RACE, BOUNDS, UNINITIALISED, DIVERGENCE, ALIAS } finding;
+typedef enum finding { CLEAN, RACE, BOUNDS, UNINITIALISED, DIVERGENCE, ALIAS, EARLY } finding;
 
 static const struct {
     const char *kernel;
@@ -59,6 +59,10 @@ static const struct {
     {"in_place", 1, 1, CLEAN, ""},
     {"in_place_undeclared", 1, 0, CLEAN, ""},
     {"in_place_undeclared", 1, 1, ALIAS, "also reached as"},
+    {"early", 2, 0, CLEAN, ""},
+    {"early_write", 1, 0, EARLY, "write of y[byte 0]"},
+    {"early_read", 1, 0, EARLY, "read of x[byte 0]"},
+    {"early_never_waits", 1, 0, EARLY, "ends without k_wait()"},
 };
 
 /* The findings of one plant; the output in y (128 floats). */
@@ -80,7 +84,9 @@ static long run_plant(size_t i, int checked, uint64_t seed, int workers, float *
                                .groups = {plants[i].groups, 1, 1},
                                .threads = 64,
                                .seed = seed,
-                               .workers = workers};
+                               .workers = workers,
+                               .early = !strncmp(plants[i].kernel, "early", 5),
+                               .unsettled = strcmp(plants[i].kernel, "early") ? 1 : 0};
     long findings = emu_dispatch(planted(checked), &launch, r);
     memcpy(y, plants[i].in_place ? x : out, sizeof out);
     return findings;
@@ -97,8 +103,8 @@ TEST(emulator_finds_planted_errors)
             if (!strcmp(plants[i].kernel, "past_end") && plants[i].groups == 2)
                 continue;
             long n = run_plant(i, 1, seed, workers, y, &r);
-            const long by_kind[] = {n == 0,          r.races,      r.bounds,
-                                    r.uninitialised, r.divergence, r.alias};
+            const long by_kind[] = {n == 0,       r.races, r.bounds, r.uninitialised,
+                                    r.divergence, r.alias, r.early};
             finding want = plants[i].want;
             /* whether a missing barrier shows as a race or as a read before the write depends on
              * the order */

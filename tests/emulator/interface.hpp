@@ -35,6 +35,7 @@ struct runtime {
     uint (*exchange)(uint value, uint mask, int site);
     // The group's array that `key` stands for: memory (fast) or a region (checked).
     void *(*shared)(const void *key, const char *name, size_t bytes);
+    void (*wait)();
 };
 
 // What a loaded object describes: entry points with the text of their parameter list.

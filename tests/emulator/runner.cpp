@@ -153,6 +153,17 @@ size_t emu_args_bytes(const emu_library *library, const char *kernel)
     return k ? k->entry->args_bytes : 0;
 }
 
+uint32_t emu_writes(const emu_library *library, const char *kernel)
+{
+    const emu_library::kernel *k = find(library, kernel);
+    uint32_t mask = 0;
+    for (size_t i = 0; k && i < k->parameters.size(); i++)
+        if (k->parameters[i].kind == emu::PARAMETER_OUT ||
+            k->parameters[i].kind == emu::PARAMETER_INOUT)
+            mask |= 1u << i;
+    return mask;
+}
+
 long emu_dispatch(const emu_library *library, const emu_launch *launch, emu_report *report)
 {
     *report = emu_report();
@@ -162,5 +173,5 @@ long emu_dispatch(const emu_library *library, const emu_launch *launch, emu_repo
         return -1;
     emu::dispatch(*k->entry, k->parameters, library->checked, *launch, report);
     return report->races + report->bounds + report->uninitialised + report->divergence +
-           report->alias;
+           report->alias + report->early;
 }

@@ -64,6 +64,7 @@ struct fiber {
     context c;
     char *stack;
     fiber_state state;
+    bool waited;
     thread_info info;
     unsigned id;
     uint32_t barriers, simd_barriers;
@@ -132,7 +133,7 @@ __attribute__((format(printf, 2, 3))) static void finding(long emu_report::*coun
 {
     std::lock_guard<std::mutex> hold(me->j->lock);
     emu_report *r = me->j->report;
-    if (!(r->races + r->bounds + r->uninitialised + r->divergence + r->alias)) {
+    if (!(r->races + r->bounds + r->uninitialised + r->divergence + r->alias + r->early)) {
         va_list list;
         va_start(list, format);
         int n = snprintf(r->first, sizeof r->first, "%s: ", me->j->kernel.name);
@@ -159,6 +160,17 @@ static void yield(fiber_state state, int site)
 #endif
 }
 
+// A thread has come to its end.
+static void check_waited()
+{
+    const fiber *f = me->current;
+    if (me->j->launch.early && !f->waited)
+        finding(&emu_report::early,
+                "thread %u of group %u ends without k_wait(), in a launch that "
+                "may start early",
+                f->id, me->group);
+}
+
 static void fiber_main()
 {
 #if defined(EMU_ASAN)
@@ -166,6 +178,7 @@ static void fiber_main()
 #endif
     for (;;) {
         me->j->kernel.run(&me->bound);
+        check_waited();
         yield(DONE, 0);
     }
 }
@@ -253,6 +266,22 @@ static int check_byte(worker *w, const region *r, cell *c, const record &a, int6
     return 0;
 }
 
+static void note_touch(uint8_t *flags, unsigned size, int kind)
+{
+    static const uint8_t bits[] = {EMU_TOUCH_READ, EMU_TOUCH_WRITE, EMU_TOUCH_ATOMIC};
+    for (unsigned i = 0; i < size; i++)
+        if (!(__atomic_load_n(flags + i, __ATOMIC_RELAXED) & bits[kind]))
+            __atomic_fetch_or(flags + i, bits[kind], __ATOMIC_RELAXED);
+}
+
+// An access to device memory before k_wait().
+static void check_early(const worker *w, const region *r, int64_t at, int kind)
+{
+    if (kind != READ || w->j->launch.unsettled >> r->parameter & 1)
+        finding(&emu_report::early, "%s of %s[byte %lld] by thread %u of group %u before k_wait()",
+                verbs[kind], r->name.c_str(), (long long)at, w->current->id, w->group);
+}
+
 static char *access_memory(region *r, int64_t at, unsigned size, int kind)
 {
     worker *w = me;
@@ -264,6 +293,11 @@ static char *access_memory(region *r, int64_t at, unsigned size, int kind)
                 inside ? ", misaligned" : "");
         return (char *)memset(w->scratch, 0x7f, sizeof w->scratch);
     }
+    uint8_t *const *touched = w->j->launch.touched;
+    if (touched && !r->shared && touched[r->parameter])
+        note_touch(touched[r->parameter] + at, size, kind);
+    if (w->j->launch.early && !w->current->waited && !r->shared)
+        check_early(w, r, at, kind);
     if (r->shadow) {
         const record a = access_by(w, r, kind);
         cell *c = r->shadow->cells + (r->base + at - r->shadow->base);
@@ -327,6 +361,11 @@ static void simd_barrier(int site)
     f->simd_barriers++;
 }
 
+static void wait()
+{
+    me->current->waited = true;
+}
+
 // A slot is written again two shuffles later at the earliest, when all have read it.
 static uint exchange_lanes(uint value, uint mask, int site)
 {
@@ -339,8 +378,8 @@ static uint exchange_lanes(uint value, uint mask, int site)
     return other < w->j->launch.threads ? w->fibers[other].slot[slot] : 0;
 }
 
-const runtime runtime_table = {self,         access_memory,  barrier,
-                               simd_barrier, exchange_lanes, shared_memory};
+const runtime runtime_table = {self,           access_memory, barrier, simd_barrier,
+                               exchange_lanes, shared_memory, wait};
 
 // ---- a group
 
@@ -375,6 +414,7 @@ static void begin_group(worker *w, uint32_t group)
     for (unsigned i = 0; i < l.threads; i++) {
         fiber &f = w->fibers[i];
         f.state = READY;
+        f.waited = false;
         f.barriers = f.simd_barriers = 0;
         f.shuffles = 0;
         f.info = {{group % gx, group / gx % gy, group / gx / gy},

@@ -4,7 +4,12 @@
 #include <string.h>
 #include "backends/cuda/cuda.h"
 
-enum { OLDEST_ARCHITECTURE = 75 }; /* CUDA 13 dropped what is before it */
+enum {
+    OLDEST_ARCHITECTURE = 75, /* CUDA 13 dropped what is before it */
+    /* programmatic edges of graphs */
+    EDGES_ARCHITECTURE = 90,
+    EDGES_DRIVER = 12030,
+};
 
 mlxn_status mlxn_cuda_enter(mlxn_cuda_device *cuda)
 {
@@ -16,6 +21,7 @@ static void cuda_close(mlxn_device *device)
     mlxn_cuda_device *cuda = (mlxn_cuda_device *)device;
     if (cuda->context) {
         (void)mlxn_cuda_enter(cuda);
+        mlxn_cuda_mirror_close(cuda);
         mlxn_cuda_queue_close(cuda);
         mlxn_cuda_memory_close(cuda);
         mlxn_cuda_modules_close(cuda);
@@ -65,6 +71,7 @@ static const mlxn_device_ops ops = {
     .submit = mlxn_cuda_submit,
     .wait = mlxn_cuda_wait,
     .graph_free = mlxn_cuda_graph_free,
+    .measure = mlxn_cuda_measure,
     .get_info = cuda_get_info,
 };
 
@@ -102,15 +109,37 @@ static mlxn_status read_traits(mlxn_cuda_device *cuda)
     return MLXN_OK;
 }
 
+/* What the device can, unless MLXN_CUDA_EDGES says less. */
+static mlxn_status choose_edges(mlxn_cuda_device *cuda)
+{
+    static const char *const names[] = {"full", "programmatic", "chain"};
+    const char *given = getenv("MLXN_CUDA_EDGES");
+    const int can = cuda->traits.architecture >= EDGES_ARCHITECTURE &&
+                    cuda->cu.version >= EDGES_DRIVER && cuda->cu.cuGraphAddDependencies_v2;
+    int chosen = MLXN_CUDA_EDGES_CHAIN;
+    if (given && *given)
+        for (chosen = 0; chosen < 3 && strcmp(given, names[chosen]); chosen++)
+            ;
+    if (chosen == 3)
+        return mlxn_fail(MLXN_ERR_ARGUMENT,
+                         "cuda: MLXN_CUDA_EDGES is \"%s\", not full, "
+                         "programmatic or chain",
+                         given);
+    cuda->edges = can ? (mlxn_cuda_edges)chosen : MLXN_CUDA_EDGES_FULL;
+    return MLXN_OK;
+}
+
 static mlxn_status start(mlxn_cuda_device *cuda, int index)
 {
     MLXN_TRY(mlxn_cuda_driver_open(&cuda->cu));
     MLXN_TRY(find_gpu(cuda, index));
     MLXN_TRY(read_traits(cuda));
+    MLXN_TRY(choose_edges(cuda));
     MLXN_TRY(CU(&cuda->cu, cuDevicePrimaryCtxRetain, &cuda->context, cuda->ordinal));
     MLXN_TRY(mlxn_cuda_enter(cuda));
     MLXN_TRY(mlxn_cuda_queue_open(cuda));
-    return mlxn_cuda_memory_open(cuda);
+    MLXN_TRY(mlxn_cuda_memory_open(cuda));
+    return mlxn_cuda_mirror_open(cuda);
 }
 
 static mlxn_status cuda_open(const mlxn_device_desc *desc, mlxn_device **out)

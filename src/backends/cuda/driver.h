@@ -33,10 +33,16 @@ typedef struct mlxn_cuda_kernel_node {
     struct CUctx_st *context;
 } mlxn_cuda_kernel_node;
 
+/* CUgraphEdgeData of cuda.h. */
+typedef struct mlxn_cuda_edge {
+    unsigned char from_port, to_port, type, reserved[5];
+} mlxn_cuda_edge;
+
 /* The driver's enums, as the unsigned integers that they are. */
 typedef unsigned CUDA_RESULT, CUDA_DEVICE_ATTRIBUTE, CUDA_JIT_OPTION, CUDA_FUNCTION_ATTRIBUTE,
     CUDA_POOL_ATTRIBUTE;
 typedef mlxn_cuda_kernel_node CUDA_KERNEL_NODE;
+typedef mlxn_cuda_edge CUDA_EDGE;
 
 /* Values of cuda.h; compared with it by tests/cuda/driver_check.c. */
 enum {
@@ -77,6 +83,8 @@ enum {
     MLXN_CU_MAX_DYNAMIC_SHARED_BYTES = 8, /* function attribute */
     MLXN_CU_JIT_ERROR_LOG = 5,
     MLXN_CU_JIT_ERROR_LOG_BYTES = 6,
+    MLXN_CU_PROGRAMMATIC = 1,      /* type of an edge */
+    MLXN_CU_PROGRAMMATIC_PORT = 1, /* of a kernel node: when all its groups allow it */
 };
 
 typedef struct mlxn_cuda_driver {

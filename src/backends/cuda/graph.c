@@ -3,7 +3,14 @@
  * Dispatches between two barriers are independent, so the edges are: every launch depends on all
  * launches of the group before its own, and on the earlier launches of its plan where it says so.
  * Launches that something in their group depends on already are left out of the group's end.  A
- * replay is one call of the driver. */
+ * replay is one call of the driver.
+ *
+ * A launch that calls k_wait() (`early`) and depends on one other alone gets a programmatic edge
+ * from it: it starts when every group of the other has begun and called k_wait() in turn, and only
+ * k_wait() lets it go on when the other has ended.  Since that one has waited too, all that came
+ * before has ended as well.  In a chain all launches follow one another, the independent ones too,
+ * so that most have such an edge.  MLXN_CUDA_EDGES chooses: "full" (no such edges), "programmatic",
+ * "chain". */
 #include <stdlib.h>
 #include <string.h>
 #include "backends/cuda/cuda.h"
@@ -11,6 +18,7 @@
 typedef struct cuda_graph {
     struct CUgraphExec_st *executable;
     unsigned long long scratch;
+    mlxn_cuda_published published;
 } cuda_graph;
 
 typedef struct node_list {
@@ -39,20 +47,30 @@ static mlxn_status list_add(node_list *list, struct CUgraphNode_st *node)
     return MLXN_OK;
 }
 
-static mlxn_status add_launch(builder *b, const mlxn_node *node, const mlxn_gpu_launch *launch,
-                              const node_list *after, struct CUgraphNode_st **out)
+mlxn_cuda_kernel_node mlxn_cuda_node_of(const mlxn_gpu_launch *launch, void **parameters)
 {
-    mlxn_cuda_parameters p;
-    mlxn_cuda_bind(b->cuda, node, launch, b->scratch, &p);
-    mlxn_cuda_kernel_node kernel = {
+    return (mlxn_cuda_kernel_node){
         .function = launch->function,
         .grid = {launch->groups[0], launch->groups[1], launch->groups[2]},
         .block = {launch->threads, 1, 1},
         .shared_bytes = launch->shared_bytes,
-        .parameters = p.pointer,
+        .parameters = parameters,
     };
-    return CU(&b->cuda->cu, cuGraphAddKernelNode_v2, out, b->graph, after->nodes, after->count,
-              &kernel);
+}
+
+static mlxn_status add_launch(builder *b, const mlxn_gpu_launch *launch,
+                              mlxn_cuda_parameters *parameters, const node_list *after,
+                              struct CUgraphNode_st **out)
+{
+    static const mlxn_cuda_edge edge = {.from_port = MLXN_CU_PROGRAMMATIC_PORT,
+                                        .type = MLXN_CU_PROGRAMMATIC};
+    const int early = b->cuda->edges != MLXN_CUDA_EDGES_FULL && launch->early && after->count == 1;
+    mlxn_cuda_driver *cu = &b->cuda->cu;
+    const mlxn_cuda_kernel_node kernel = mlxn_cuda_node_of(launch, parameters->pointer);
+    MLXN_TRY(CU(cu, cuGraphAddKernelNode_v2, out, b->graph, after->nodes, early ? 0 : after->count,
+                &kernel));
+    return early ? CU(cu, cuGraphAddDependencies_v2, b->graph, after->nodes, out, &edge, 1)
+                 : MLXN_OK;
 }
 
 /* The launches of one plan; `ends` is room for those that nothing in the plan follows yet. */
@@ -61,9 +79,12 @@ static mlxn_status add_plan(builder *b, const mlxn_node *node, node_list *ends)
     ends->count = 0;
     for (int i = 0; i < node->plan->n_launches; i++) {
         const mlxn_gpu_launch *launch = &node->plan->launches[i];
-        const int follows = launch->after && ends->count;
+        const int follows =
+            (launch->after || b->cuda->edges == MLXN_CUDA_EDGES_CHAIN) && ends->count;
         struct CUgraphNode_st *added;
-        MLXN_TRY(add_launch(b, node, launch, follows ? ends : &b->before, &added));
+        mlxn_cuda_parameters p;
+        mlxn_cuda_bind(b->cuda, node, launch, b->scratch, &p);
+        MLXN_TRY(add_launch(b, launch, &p, follows ? ends : &b->before, &added));
         if (follows)
             ends->count = 0;
         MLXN_TRY(list_add(ends, added));
@@ -76,7 +97,7 @@ static mlxn_status add_plan(builder *b, const mlxn_node *node, node_list *ends)
 static mlxn_status add_work(builder *b, const mlxn_work *work, node_list *ends)
 {
     for (const mlxn_node *node = work->first; node; node = node->next) {
-        if (node->barrier_before && b->group.count) {
+        if ((node->barrier_before || b->cuda->edges == MLXN_CUDA_EDGES_CHAIN) && b->group.count) {
             const node_list spare = b->before;
             b->before = b->group;
             b->group = spare;
@@ -87,12 +108,25 @@ static mlxn_status add_work(builder *b, const mlxn_work *work, node_list *ends)
     return MLXN_OK;
 }
 
+/* The launch that shows the host what the graph wrote, behind all others. */
+static mlxn_status add_publish(builder *b, const mlxn_cuda_published *published)
+{
+    mlxn_cuda_publish p;
+    struct CUgraphNode_st *added;
+    if (!published->count)
+        return MLXN_OK;
+    MLXN_TRY(mlxn_cuda_publish_bind(b->cuda, published, &p));
+    return add_launch(b, &p.launch, &p.parameters, &b->group, &added);
+}
+
 static mlxn_status build(builder *b, const mlxn_work *work, cuda_graph *out)
 {
     node_list ends = {0};
     mlxn_cuda_driver *cu = &b->cuda->cu;
     MLXN_TRY(CU(cu, cuGraphCreate, &b->graph, 0));
     mlxn_status status = add_work(b, work, &ends);
+    if (status == MLXN_OK)
+        status = add_publish(b, &out->published);
     if (status == MLXN_OK)
         status = CU(cu, cuGraphInstantiateWithFlags, &out->executable, b->graph, 0);
     if (status == MLXN_OK)
@@ -122,6 +156,7 @@ static mlxn_status create(mlxn_cuda_device *cuda, const mlxn_work *work, cuda_gr
     if (work->shared_max) /* its own: the addresses are in the graph */
         status = mlxn_cuda_take(cuda, work->shared_max, &graph->scratch);
     b.scratch = graph->scratch;
+    mlxn_cuda_published_of(cuda, work, &graph->published);
     if (status == MLXN_OK)
         status = build(&b, work, graph);
     if (status != MLXN_OK)
@@ -140,7 +175,21 @@ mlxn_status mlxn_cuda_graph_launch(mlxn_cuda_device *cuda, mlxn_graph *graph)
         MLXN_TRY(create(cuda, &graph->work, &built));
         graph->backend = built;
     }
-    return CU(&cuda->cu, cuGraphLaunch, built->executable, cuda->stream);
+    MLXN_TRY(CU(&cuda->cu, cuGraphLaunch, built->executable, cuda->stream));
+    mlxn_cuda_published_launch(cuda, &built->published);
+    return MLXN_OK;
+}
+
+unsigned long long mlxn_cuda_graph_scratch(const mlxn_graph *graph)
+{
+    const cuda_graph *built = graph->backend;
+    return built ? built->scratch : 0;
+}
+
+int mlxn_cuda_graph_publishes(const mlxn_graph *graph)
+{
+    const cuda_graph *built = graph->backend;
+    return built && built->published.count;
 }
 
 void mlxn_cuda_graph_free(mlxn_device *device, mlxn_graph *graph)
@@ -150,6 +199,7 @@ void mlxn_cuda_graph_free(mlxn_device *device, mlxn_graph *graph)
         return;
     (void)mlxn_cuda_enter(cuda);
     pthread_mutex_lock(&cuda->stream_lock);
+    cuda->cu.cuStreamSynchronize(cuda->stream); /* a count is seen before its launch has ended */
     destroy(cuda, graph->backend);
     pthread_mutex_unlock(&cuda->stream_lock);
     graph->backend = NULL;

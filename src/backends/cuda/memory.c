@@ -95,6 +95,7 @@ void mlxn_cuda_free(mlxn_device *device, mlxn_storage *storage)
     mlxn_cuda_device *cuda = (mlxn_cuda_device *)device;
     (void)!mlxn_cuda_enter(cuda);
     pthread_mutex_lock(&cuda->stream_lock);
+    mlxn_cuda_mirror_drop(storage);
     mlxn_cuda_give(cuda, storage->address);
     pthread_mutex_unlock(&cuda->stream_lock);
 }
@@ -146,6 +147,7 @@ mlxn_status mlxn_cuda_write(mlxn_device *device, mlxn_storage *storage, size_t o
     mlxn_cuda_device *cuda = (mlxn_cuda_device *)device;
     MLXN_TRY(mlxn_cuda_enter(cuda));
     pthread_mutex_lock(&cuda->stream_lock);
+    mlxn_cuda_mirror_stale(storage);
     mlxn_status status = write_pieces(cuda, storage->address + offset, src, bytes);
     pthread_mutex_unlock(&cuda->stream_lock);
     return status;
@@ -178,7 +180,9 @@ mlxn_status mlxn_cuda_read(mlxn_device *device, mlxn_storage *storage, size_t of
     mlxn_cuda_device *cuda = (mlxn_cuda_device *)device;
     MLXN_TRY(mlxn_cuda_enter(cuda));
     pthread_mutex_lock(&cuda->stream_lock);
-    mlxn_status status = read_pieces(cuda, storage->address + offset, dst, bytes);
+    mlxn_status status = mlxn_cuda_mirror_read(cuda, storage, offset, dst, bytes)
+                             ? MLXN_OK
+                             : read_pieces(cuda, storage->address + offset, dst, bytes);
     pthread_mutex_unlock(&cuda->stream_lock);
     return status;
 }

@@ -14,6 +14,7 @@
 enum {
     JIT_LOG_BYTES = 1024,
     SHARED_BYTES = 48 << 10, /* dynamic group memory that a launch has without asking */
+    WAIT_ARCHITECTURE = 90,  /* k_wait() in dialect.h */
 };
 
 typedef struct cuda_function {
@@ -24,6 +25,7 @@ typedef struct cuda_function {
 
 struct mlxn_cuda_module {
     const char *text;
+    int waits; /* k_wait() is more than nothing in it: its launches may start early */
     struct CUmod_st *module;
     cuda_function *functions;
     mlxn_cuda_module *next;
@@ -89,20 +91,21 @@ static mlxn_hash cache_key(const mlxn_nvrtc *nvrtc, const char *text, const char
 }
 
 static mlxn_status compile(mlxn_cuda_device *cuda, const char *name, const char *text,
-                           struct CUmod_st **out)
+                           mlxn_cuda_module *out)
 {
     char target[MLXN_NVRTC_TARGET];
     mlxn_cuda_code code;
     MLXN_TRY(mlxn_nvrtc_target(&cuda->nvrtc, cuda->traits.architecture, target));
     const mlxn_hash key = cache_key(&cuda->nvrtc, text, target);
+    out->waits = atoi(strchr(target, '_') + 1) >= WAIT_ARCHITECTURE;
     if (mlxn_kernel_cache_load(key, &code)) {
-        mlxn_status cached = load_image(cuda, name, code.data, out);
+        mlxn_status cached = load_image(cuda, name, code.data, &out->module);
         free(code.data);
         if (cached != MLXN_ERR_COMPILE) /* that one is made again */
             return cached;
     }
     MLXN_TRY(mlxn_nvrtc_compile(&cuda->nvrtc, name, text, target, &code));
-    mlxn_status status = load_image(cuda, name, code.data, out);
+    mlxn_status status = load_image(cuda, name, code.data, &out->module);
     if (status == MLXN_OK)
         mlxn_kernel_cache_store(key, &code);
     free(code.data);
@@ -134,7 +137,7 @@ static mlxn_status find_module(mlxn_cuda_device *cuda, const char *name, const c
     if (!m)
         return mlxn_fail(MLXN_ERR_MEMORY, "%s: no memory for its code", name);
     mlxn_status status = open_nvrtc(cuda);
-    status = status == MLXN_OK ? compile(cuda, name, text, &m->module)
+    status = status == MLXN_OK ? compile(cuda, name, text, m)
                                : load_embedded(cuda, name, text, &m->module);
     if (status != MLXN_OK) {
         free(m);
@@ -148,7 +151,7 @@ static mlxn_status find_module(mlxn_cuda_device *cuda, const char *name, const c
 }
 
 static mlxn_status find_function(mlxn_cuda_device *cuda, const char *text, const char *entry,
-                                 void **out)
+                                 void **out, int *waits)
 {
     mlxn_cuda_module *m;
     cuda_function *f;
@@ -169,7 +172,27 @@ static mlxn_status find_function(mlxn_cuda_device *cuda, const char *text, const
         m->functions = f;
     }
     *out = f->function;
+    *waits = m->waits;
     return MLXN_OK;
+}
+
+static mlxn_status compile_launch(mlxn_cuda_device *cuda, mlxn_gpu_launch *launch)
+{
+    int waits = 0;
+    MLXN_TRY(find_function(cuda, launch->text, launch->entry, &launch->function, &waits));
+    launch->early &= waits;
+    if (launch->shared_bytes > SHARED_BYTES)
+        return CU(&cuda->cu, cuFuncSetAttribute, launch->function, MLXN_CU_MAX_DYNAMIC_SHARED_BYTES,
+                  (int)launch->shared_bytes);
+    return MLXN_OK;
+}
+
+mlxn_status mlxn_cuda_compile(mlxn_cuda_device *cuda, mlxn_gpu_launch *launch)
+{
+    pthread_mutex_lock(&cuda->code_lock);
+    mlxn_status status = compile_launch(cuda, launch);
+    pthread_mutex_unlock(&cuda->code_lock);
+    return status;
 }
 
 mlxn_status mlxn_cuda_prepare(mlxn_device *device, mlxn_gpu_plan *plan)
@@ -177,14 +200,7 @@ mlxn_status mlxn_cuda_prepare(mlxn_device *device, mlxn_gpu_plan *plan)
     mlxn_cuda_device *cuda = (mlxn_cuda_device *)device;
     mlxn_status status = MLXN_OK;
     MLXN_TRY(mlxn_cuda_enter(cuda));
-    pthread_mutex_lock(&cuda->code_lock);
-    for (int i = 0; i < plan->n_launches && status == MLXN_OK; i++) {
-        mlxn_gpu_launch *launch = &plan->launches[i];
-        status = find_function(cuda, launch->text, launch->entry, &launch->function);
-        if (status == MLXN_OK && launch->shared_bytes > SHARED_BYTES)
-            status = CU(&cuda->cu, cuFuncSetAttribute, launch->function,
-                        MLXN_CU_MAX_DYNAMIC_SHARED_BYTES, (int)launch->shared_bytes);
-    }
-    pthread_mutex_unlock(&cuda->code_lock);
+    for (int i = 0; i < plan->n_launches && status == MLXN_OK; i++)
+        status = mlxn_cuda_compile(cuda, &plan->launches[i]);
     return status;
 }

@@ -2,12 +2,15 @@
  *
  * Launches of a commit go to the stream in the order in which they were recorded, which is an order
  * that every barrier allows; only a graph runs dispatches side by side.  An event marks the end of
- * each commit.  What fails while a commit is queued or runs becomes the failure of that commit and
- * comes back from wait; faults that kernels report are read when the oldest waiting commit is done.
+ * each commit; where its last graph counts itself (mirror.c), that count is what is waited for.
+ * What fails while a commit is queued or runs becomes the failure of that commit and comes back
+ * from wait; faults that kernels report are read when the oldest waiting commit is done.
  */
 #include <stdio.h>
 #include <string.h>
 #include "backends/cuda/cuda.h"
+
+enum { WATCHES = 4096 }; /* of the board, before the driver is asked */
 
 mlxn_status mlxn_cuda_queue_open(mlxn_cuda_device *cuda)
 {
@@ -80,6 +83,13 @@ static mlxn_status launch_one(mlxn_cuda_device *cuda, const mlxn_node *node,
               p.pointer, NULL);
 }
 
+void mlxn_cuda_written(const mlxn_node *node)
+{
+    for (int i = 0; i < node->n_operands; i++)
+        if (node->operands[i].storage && node->operands[i].access & MLXN_WRITE)
+            mlxn_cuda_mirror_stale(node->operands[i].storage);
+}
+
 static mlxn_status launch_node(mlxn_cuda_device *cuda, const mlxn_node *node)
 {
     if (node->graph)
@@ -89,6 +99,7 @@ static mlxn_status launch_node(mlxn_cuda_device *cuda, const mlxn_node *node)
         if (status != MLXN_OK)
             return mlxn_fail(status, "%s: %s", node->kernel->source.name, mlxn_last_error());
     }
+    mlxn_cuda_written(node);
     return MLXN_OK;
 }
 
@@ -116,6 +127,15 @@ static mlxn_status queue_work(mlxn_cuda_device *cuda, const mlxn_work *work)
     return MLXN_OK;
 }
 
+/* The count that the board has when the work is done, 0 if that is none. */
+static uint32_t ends_published(const mlxn_cuda_device *cuda, const mlxn_work *work)
+{
+    const mlxn_graph *last = NULL;
+    for (const mlxn_node *node = work->first; node; node = node->next)
+        last = node->graph;
+    return last && mlxn_cuda_graph_publishes(last) ? cuda->published : 0;
+}
+
 static void fail_commit(mlxn_commit *commit, mlxn_status status)
 {
     if (commit->status != MLXN_OK)
@@ -127,11 +147,12 @@ static void fail_commit(mlxn_commit *commit, mlxn_status status)
 mlxn_status mlxn_cuda_submit(mlxn_device *device, mlxn_commit *commit)
 {
     mlxn_cuda_device *cuda = (mlxn_cuda_device *)device;
+    const size_t slot = commit->serial % MLXN_CUDA_EVENTS;
     pthread_mutex_lock(&cuda->stream_lock);
     mlxn_status status = queue_work(cuda, commit->work);
+    cuda->counts[slot] = ends_published(cuda, commit->work);
     if (status == MLXN_OK)
-        status = CU(&cuda->cu, cuEventRecord, cuda->events[commit->serial % MLXN_CUDA_EVENTS],
-                    cuda->stream);
+        status = CU(&cuda->cu, cuEventRecord, cuda->events[slot], cuda->stream);
     if (status != MLXN_OK)
         fail_commit(commit, status);
     commit->next = NULL;
@@ -176,29 +197,55 @@ static void retire(mlxn_cuda_device *cuda, uint64_t serial, mlxn_status status)
         atomic_store(&cuda->done, serial);
 }
 
-/* Whether a commit up to `serial` failed while it was queued: then its event says nothing. */
-static int has_failed(mlxn_cuda_device *cuda, uint64_t serial)
+/* How to wait for the end of a commit. */
+typedef struct ending {
+    int failed; /* it, or one before it, while it was queued: then its event says nothing */
+    struct CUevent_st *event;
+    uint32_t count;
+} ending;
+
+static ending ending_of(mlxn_cuda_device *cuda, uint64_t serial)
 {
-    int failed = 0;
+    const size_t slot = serial % MLXN_CUDA_EVENTS;
+    ending e = {.event = cuda->events[slot]};
     pthread_mutex_lock(&cuda->stream_lock);
+    e.count = cuda->counts[slot];
     for (const mlxn_commit *c = cuda->first; c && c->serial <= serial; c = c->next)
-        failed |= c->status != MLXN_OK;
+        e.failed |= c->status != MLXN_OK;
     pthread_mutex_unlock(&cuda->stream_lock);
-    return failed;
+    return e;
+}
+
+/* Watches the board, and now and then the driver, which alone knows of a device that is lost. */
+static mlxn_status watch(mlxn_cuda_device *cuda, const ending *e)
+{
+    for (unsigned i = 1; !mlxn_cuda_has_published(cuda, e->count); i++) {
+        if (i % WATCHES)
+            continue;
+        const CUDA_RESULT result = cuda->cu.cuEventQuery(e->event);
+        if (result != MLXN_CU_NOT_READY)
+            return mlxn_cuda_status(&cuda->cu, result, "cuEventQuery");
+    }
+    return MLXN_OK;
+}
+
+static mlxn_status wait_for(mlxn_cuda_device *cuda, const ending *e)
+{
+    MLXN_TRY(mlxn_cuda_enter(cuda));
+    if (e->failed)
+        return CU(&cuda->cu, cuStreamSynchronize, cuda->stream);
+    return e->count ? watch(cuda, e) : CU(&cuda->cu, cuEventSynchronize, e->event);
 }
 
 void mlxn_cuda_wait(mlxn_device *device, uint64_t serial, int *waited)
 {
     mlxn_cuda_device *cuda = (mlxn_cuda_device *)device;
-    struct CUevent_st *event = cuda->events[serial % MLXN_CUDA_EVENTS];
     *waited = 0;
     if (serial <= atomic_load(&cuda->done))
         return;
-    mlxn_status status = mlxn_cuda_enter(cuda);
     *waited = 1;
-    if (status == MLXN_OK) /* not under the lock: others go on committing */
-        status = has_failed(cuda, serial) ? CU(&cuda->cu, cuStreamSynchronize, cuda->stream)
-                                          : CU(&cuda->cu, cuEventSynchronize, event);
+    const ending e = ending_of(cuda, serial);
+    const mlxn_status status = wait_for(cuda, &e); /* not under the lock: others go on committing */
     pthread_mutex_lock(&cuda->stream_lock);
     retire(cuda, serial, status);
     pthread_mutex_unlock(&cuda->stream_lock);
