@@ -1,7 +1,7 @@
 # mlxn_embed_kernel(OUT path/x.kernel): adds to list OUT the C file that holds the kernel text x,
 # made at build time.  The files that texts include are found by their folders.
 file(GLOB MLXN_KERNEL_HEADERS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/*.h
-     ${PROJECT_SOURCE_DIR}/src/ops/*/*.h)
+     ${PROJECT_SOURCE_DIR}/src/ops/*/*.h ${PROJECT_SOURCE_DIR}/src/backends/cuda/*.h)
 function(mlxn_embed_kernel out kernel)
   get_filename_component(name ${kernel} NAME_WE)
   set(result ${PROJECT_BINARY_DIR}/kernels/${name}.c)

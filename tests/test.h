@@ -26,6 +26,7 @@ int test_run(const char *filter);     /* runs the cases whose name contains it; 
 const char *test_backend(void);
 int test_device_index(void);
 int test_full(void);                                       /* whether this is the long tier */
+void test_quick(void);                                     /* from here on it is not */
 void test_note(const char *format, ...) MLXN_PRINTF(1, 2); /* printed with -v */
 
 #define TEST(id)                                                      \

@@ -4,6 +4,7 @@
 
 /* All of them, for what must hold for each: X(name). */
 #define MLXN_KERNEL_TEXTS(X) \
+    X(attention)             \
     X(elementwise)           \
     X(embedding)             \
     X(matmul)                \

@@ -4,6 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "backends/cuda/cache.h"
+#include "backends/cuda/embedded.h"
+#include "core/gpu.h"
 #include "rig.h"
 
 /* Opens a device and launches a kernel of steps.kernel. */
@@ -51,6 +53,36 @@ TEST(cuda_nvrtc)
     nvrtc = cuda_fake_nvrtc();
     setenv("MLXN_NVRTC", "libm.so.6", 1);
     CHECK_FAILS(use_steps(), MLXN_ERR_UNSUPPORTED, "it must be compiled, but");
+    cuda_fake_nvrtc();
+    CHECK_CLEAN();
+}
+
+/* Without NVRTC the library's own kernels have the PTX that the build embeds, if it does. */
+TEST(cuda_embedded_ptx)
+{
+    const int64_t shape[] = {1, 4, 64}, one = 1, freqs[] = {32, 2};
+    mlxn_device *device = NULL;
+    mlxn_encoder *encoder = NULL;
+    mlxn_rope_args rope = {
+        .size = sizeof rope, .pairing = MLXN_ROPE_NEOX, .rotary_pairs = 32, .attention_factor = 1};
+    cuda_fake();
+    setenv("MLXN_NVRTC", "libm.so.6", 1);
+    REQUIRE_OK(mlxn_device_open("cuda", 0, &device));
+    CHECK(!device->gpu->overrides);
+    REQUIRE_OK(mlxn_encoder_create(device, &encoder));
+    REQUIRE_OK(mlxn_buffer_create(device, MLXN_F32, 3, shape, &rope.input));
+    REQUIRE_OK(mlxn_buffer_create(device, MLXN_I32, 1, &one, &rope.positions));
+    REQUIRE_OK(mlxn_buffer_create(device, MLXN_F32, 2, freqs, &rope.freqs));
+    rope.output = rope.input;
+    if (mlxn_cuda_ptx_table[0].text)
+        CHECK_STATUS(mlxn_rope(encoder, &rope), MLXN_OK);
+    else
+        CHECK_FAILS(mlxn_rope(encoder, &rope), MLXN_ERR_UNSUPPORTED, "it must be compiled, but");
+    mlxn_encoder_release(encoder);
+    mlxn_buffer_release(rope.input);
+    mlxn_buffer_release(rope.positions);
+    mlxn_buffer_release(rope.freqs);
+    mlxn_device_release(device);
     cuda_fake_nvrtc();
     CHECK_CLEAN();
 }

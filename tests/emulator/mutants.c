@@ -6,7 +6,7 @@
 #include "device.h"
 #include "test.h"
 
-enum { SECONDS = 300, PROCESSES = 2 };
+enum { SECONDS = 300, PROCESSES = 2, MAX_MUTANTS = 100, SAMPLE = 5 };
 /* How a process ends. */
 enum { PASSED, FAILED, BROKEN };
 
@@ -24,7 +24,7 @@ char *emu_mutate(const char *text, const emu_mutant *mutant)
 
 /* ---- the process of a mutant ---- */
 
-/* The text as it is, then the mutant by each schedule. */
+/* The mutant by each schedule, then the text as it is: some tests use the first device alone. */
 static rig_device devices[RIG_MAX];
 static int n_devices;
 
@@ -63,12 +63,14 @@ static void run_mutant(const emu_mutants *all, const emu_mutant *mutant)
     char log[4096];
     char *broken = mutant ? emu_mutate(all->text, mutant) : strdup(all->text);
     const emu_library *library = broken ? emu_compile(broken, 1, log, sizeof log) : NULL;
-    int ok = library && open_device(all, emu_text(all->text, 0), 0, 0);
+    int ok = library != NULL;
     for (int i = all->schedules ? 1 : 0; i <= all->schedules; i++)
         ok = ok && open_device(all, library, 1, i);
+    ok = ok && open_device(all, emu_text(all->text, 0), 0, 0);
     if (!ok || !freopen("/dev/null", "w", stdout)) /* no notes */
         _exit(BROKEN);
     alarm(SECONDS);
+    test_quick();
     rig_source = all_devices;
     test_on_failure = end_failed;
     _exit(test_run(all->tests) ? PASSED : BROKEN);
@@ -89,17 +91,32 @@ static void judge(const emu_mutant *mutant, int status)
                     mutant ? "survives" : "fails: the text itself does");
 }
 
+/* The mutants to run: all in the long tier, else one in SAMPLE over all lists. */
+static int choose(const emu_mutants *all, const emu_mutant *chosen[])
+{
+    static int number;
+    int n = 0;
+    for (int i = 0; i < all->count; i++)
+        if (test_full() || number++ % SAMPLE == 0)
+            chosen[n++] = &all->list[i];
+    return n;
+}
+
 void emu_check_mutants(const emu_mutants *all)
 {
+    const emu_mutant *chosen[MAX_MUTANTS], *of[PROCESSES];
     pid_t running[PROCESSES];
-    const emu_mutant *of[PROCESSES];
     int n_running = 0;
+    REQUIRE(all->count <= MAX_MUTANTS);
+    const int count = choose(all, chosen);
+    if (!count)
+        return;
     if (!emu_text(all->text, 0)) /* compiled once, for all processes */
         return;
     fflush(stdout);
-    for (int i = -1; i < all->count || n_running;) {
-        if (i < all->count && n_running < PROCESSES) {
-            const emu_mutant *mutant = i < 0 ? NULL : &all->list[i];
+    for (int i = -1; i < count || n_running;) {
+        if (i < count && n_running < PROCESSES) {
+            const emu_mutant *mutant = i < 0 ? NULL : chosen[i];
             const pid_t pid = fork();
             if (pid == 0)
                 run_mutant(all, mutant);
@@ -120,5 +137,5 @@ void emu_check_mutants(const emu_mutants *all)
         running[at] = running[--n_running];
         of[at] = of[n_running];
     }
-    test_note("%d mutants", all->count);
+    test_note("%d of %d mutants", count, all->count);
 }

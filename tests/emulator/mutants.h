@@ -22,7 +22,7 @@ typedef struct emu_mutants {
 
 /* Runs the tests on each mutant of the text (checked, a device a schedule), next to a device with
  * the text as it is; they must fail, and pass on the text itself.  Each mutant has a process of its
- * own, which ends at the first failure. */
+ * own, which ends at the first failure.  Outside the long tier only some of the mutants run. */
 void emu_check_mutants(const emu_mutants *all);
 
 #endif

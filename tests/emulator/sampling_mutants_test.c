@@ -6,18 +6,27 @@
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
 static const emu_mutant list_order[] = {
+    {"list: barrier before its number is read missing", "list[at] = rank;\n    }\n    k_barrier();",
+     "list[at] = rank;\n    }"},
+    {"list: number read while it is cleared",
+     "{\n    k_barrier();\n    if (t.thread == 0u)\n        count[0] = 0u;",
+     "{\n    if (t.thread == 0u)\n        count[0] = 0u;"},
+    {"sort: the rest is not filled", "list[i] = 0;", ""},
     {"-0 before +0", "v = u == 0x80000000u ? 0u : u;", "v = u;"},
     {"NaN is a number", "if ((u & 0x7fffffffu) > 0x7f800000u)\n        return 0u;", ""},
     {"negative logits the wrong way", "? ~v : v | 0x80000000u", "? v : v | 0x80000000u"},
     {"the higher id wins a tie", "(uint64_t)(0xffffffffu - (uint)id)", "(uint64_t)(uint)id"},
     {"argmax: the first of a block", "ids[row] = (int)rank_id(best);", "ids[row] = (int)begin;"},
     {"members: a short last block", "return id < s.vocab ?", "return id <= s.vocab ?"},
-    {"list: barrier before its use missing", "= rank;\n    }\n    k_barrier();\n}",
-     "= rank;\n    }\n}"},
-    {"top_k: one place too far", "at += list[j] > rank ? 1 : 0;", "at += list[j] >= rank ? 1 : 0;"},
 };
 
 static const emu_mutant list_argmax[] = {
+    {"sort: ascending", "(a < b) == ((low & size)", "(a > b) == ((low & size)"},
+    {"sort: barrier missing",
+     "list[high] = a;\n                }\n            }\n            k_barrier();",
+     "list[high] = a;\n                }\n            }"},
+    {"list: no room for all", "if (n > (uint)SAMPLING_K_MAX)", "if (false)"},
+    {"members: bound by the block's number", "key = bound >> 32 << 32;", "key = bound;"},
     {"a block misses its last id",
      "i = begin + lane; i < end; i += 32) {\n        const uint64_t key",
      "i = begin + lane; i < end - 1; i += 32) {\n        const uint64_t key"},
@@ -40,22 +49,22 @@ static const emu_mutant list_argmax[] = {
     {"levels overlap", "level % 3 == 1 ? 10 : 0);", "level % 3 == 1 ? 11 : 0);"},
     {"selection ends a level early", "level == 5 || search.held == search.amount",
      "level == 1 || search.held == search.amount"},
-    {"list: number read while it is cleared", ", shift};\n    k_barrier();", ", shift};"},
 };
 
 static const emu_mutant list_top_p[] = {
-    {"top_p keeps one too many", "reached < draw_share", "reached <= draw_share"},
-    {"top_p: barrier missing between weights", "1u : 0u;\n    }\n    k_barrier();",
-     "1u : 0u;\n    }"},
+    {"top_p keeps one too many", "reached < share; i++", "reached <= share; i++"},
+    {"top_p: barrier missing", "k_atomic_add(count, kept);\n    k_barrier();",
+     "k_atomic_add(count, kept);"},
 };
 
 static const emu_mutant list_extreme[] = {
+    {"a token of weight 0 is drawn", "point - below < weight)", "point - below <= weight)"},
+    {"a draw by rank, not by id", "order[i] = (uint64_t)list[i] << 32",
+     "order[i] = (uint64_t)list[i] >> 32 << 32"},
     {"nine rounds of Philox", "round < 10", "round < 9"},
-    {"a token of weight 0 is drawn", "point - below < weights[i]", "point - below <= weights[i]"},
-    {"a draw by rank, not by id", "rank_id(list[j]) < id ?", "list[j] > list[i] ?"},
 };
 
-static const emu_mutant list_draws[] = {
+static const emu_mutant list_min_p[] = {
     {"min_p by the drawn weights", "const float plain = weigh_logit(x, top, 1.0f);",
      "const float plain = weigh_logit(x, top, a->temperature);"},
 };
@@ -125,13 +134,13 @@ static const emu_mutant all_draws[] = {
     {"level: the earlier cut is forgotten", "rank >= least && rank_matches(rank, a.level",
      "rank_matches(rank, a.level"},
     {"level: all prefixes", "return level == 0 || rank >>", "return level >= 0 || rank >>"},
-    {"amount of the level before", "searches[2 * at + 1] = search.amount;",
-     "searches[2 * at + 1] = search.held;"},
     {"draw: last ids of a block missed", "first + few < end ? first + few : end",
      "first + few < end ? first + few - 1 : end"},
 };
 
 static const emu_mutant all_top_p[] = {
+    {"amount of the level before", "searches[2 * at + 1] = search.amount;",
+     "searches[2 * at + 1] = search.held;"},
     {"cut: equal logits all kept", "if (search.amount < search.held)", "if (false)"},
     {"cut: one too few of equal logits", "(search.amount + weight - 1) / weight",
      "search.amount / weight"},
@@ -163,7 +172,7 @@ TEST(mutants_of_sampling)
     check(text, list_argmax, COUNT(list_argmax), "sampling_argmax");
     check(text, list_top_p, COUNT(list_top_p), "sampling_top_p");
     check(text, list_extreme, COUNT(list_extreme), "sampling_extreme");
-    check(text, list_draws, COUNT(list_draws), "sampling_draws");
+    check(text, list_min_p, COUNT(list_min_p), "sampling_min_p");
     check(text, list_degenerate, COUNT(list_degenerate), "sampling_degenerate");
     check(text, list_negative, COUNT(list_negative), "sampling_negative");
     check(text, list_logprob, COUNT(list_logprob), "sampling_logprob");

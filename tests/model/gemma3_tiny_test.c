@@ -1,11 +1,12 @@
 /* gemma3_tiny_test.c - a small random Gemma 3 against a forward pass in float64 written here from
- * the formulas of the model's report, and what must be refused.
+ * the formulas of the model's report, on every device of the rig with the same bits, and what must
+ * be refused.
  *
  * The model has 7 layers (the sixth global), 4 heads over 2 key heads, a window of 8 keys: every
  * path of the real one, at a size where all of it can be computed again plainly.  Weights are f32,
  * so that the exact mode differs from the reference by f32 rounding alone: about 7 layers of 4
  * products of up to 96 terms, far below the 2e-4 (of the largest logit) allowed here. */
-#include "../test.h"
+#include "../ops/rig.h"
 #include "gguf_writer.h"
 #include "tiny_vocab.h"
 
@@ -251,23 +252,22 @@ typedef struct fixture {
     mlxn_model *model;
     int32_t ids[TOKENS];
     double logits[TOKENS][VOCAB];
+    float got[TOKENS][VOCAB];
+    size_t scored; /* tokens */
     double worst;
 } fixture;
 
-static int fixture_begin(fixture *f)
+static int fixture_begin(fixture *f, const rig_device *on)
 {
     size_t bytes;
     uint64_t state = 5;
     memset(f, 0, sizeof *f);
     f->weights = make_tiny();
     f->file = f->weights ? make_file(f->weights, NULL, &bytes) : NULL;
+    f->device = mlxn_device_retain(on->device);
     for (int i = 0; i < TOKENS; i++)
         f->ids[i] = (int32_t)(test_random(&state) % VOCAB);
     return f->file &&
-           test_status(mlxn_device_open_with(MLXN_DESC(mlxn_device_desc, .backend = test_backend(),
-                                                       .index = test_device_index(), .threads = 2),
-                                             &f->device),
-                       MLXN_OK, __FILE__, __LINE__, "device") &&
            test_status(mlxn_gguf_open_memory(f->file, bytes, "tiny", &f->gguf), MLXN_OK, __FILE__,
                        __LINE__, "gguf") &&
            test_status(
@@ -289,6 +289,7 @@ static int compare_row(void *context, size_t index, const float *logits, float l
 {
     fixture *f = context;
     double top = 0, sum = 0, max = -HUGE_VAL;
+    memcpy(f->got[index], logits, sizeof f->got[index]);
     for (int i = 0; i < VOCAB; i++) {
         top = fmax(top, fabs(f->logits[index][i]));
         max = fmax(max, f->logits[index][i]);
@@ -297,7 +298,7 @@ static int compare_row(void *context, size_t index, const float *logits, float l
         f->worst = fmax(f->worst, fabs((double)logits[i] - f->logits[index][i]) / top);
         sum += exp(f->logits[index][i] - max);
     }
-    if (index + 1 < TOKENS) {
+    if (index + 1 < f->scored) {
         double want = f->logits[index][f->ids[index + 1]] - max - log(sum);
         if (fabs((double)logprob - want) > 1e-3)
             test_failed(__FILE__, __LINE__, "logprob of row %zu is %g, reference %g", index,
@@ -322,71 +323,124 @@ static mlxn_session *tiny_session(const fixture *f, int64_t context, int64_t chu
 TEST(gemma3_tiny_against_float64)
 {
     static fixture f;
-    static const int64_t chunks[] = {1, 5, 16, CONTEXT};
-    if (fixture_begin(&f)) {
-        forward64(f.weights, f.ids, f.logits);
-        for (int i = 0; i < 4; i++) {
-            mlxn_session *s = tiny_session(&f, CONTEXT, chunks[i], MLXN_MATMUL_EXACT);
-            CHECK_STATUS(mlxn_session_score(s, f.ids, TOKENS, compare_row, &f), MLXN_OK);
-            mlxn_session_release(s);
+    static float first[TOKENS][VOCAB];
+    static const int64_t chunks[] = {16, 1, 5, CONTEXT};
+    int n;
+    const rig_device *devices = rig_devices(&n);
+    for (int d = 0; d < n; d++) {
+        if (fixture_begin(&f, &devices[d])) {
+            forward64(f.weights, f.ids, f.logits);
+            f.scored = devices[d].slow ? 17 : TOKENS;
+            for (int i = 0; i < (devices[d].slow ? 1 : 4); i++) {
+                mlxn_session *s = tiny_session(&f, CONTEXT, chunks[i], MLXN_MATMUL_EXACT);
+                CHECK_STATUS(mlxn_session_score(s, f.ids, f.scored, compare_row, &f), MLXN_OK);
+                if (!d && !i)
+                    memcpy(first, f.got, sizeof first);
+                CHECK(!memcmp(first, f.got, f.scored * sizeof *first));
+                mlxn_session_release(s);
+            }
+            test_note("%s: worst logit off by %.2e of the largest", devices[d].path, f.worst);
+            CHECK(f.worst > 0 && f.worst < 2e-4);
         }
-        test_note("worst logit off by %.2e of the largest", f.worst);
-        CHECK(f.worst > 0 && f.worst < 2e-4);
+        fixture_end(&f);
     }
-    fixture_end(&f);
+}
+
+/* Steps and feeding one by one give the same logits, until the context is full. */
+static void check_steps(const fixture *f, mlxn_matmul_mode mode, int64_t context)
+{
+    mlxn_session *a = tiny_session(f, context, 16, mode), *b = tiny_session(f, context, 7, mode);
+    const float *x = NULL, *y = NULL;
+    int32_t token = 0;
+    char full[16];
+    snprintf(full, sizeof full, "%d", (int)context);
+    CHECK_STATUS(mlxn_session_feed(a, f->ids, 20), MLXN_OK);
+    CHECK_STATUS(mlxn_session_feed(b, f->ids, 20), MLXN_OK);
+    CHECK_STATUS(mlxn_session_sample(a, &token), MLXN_OK);
+    for (int64_t i = 20; i < context; i++) {
+        CHECK_STATUS(mlxn_session_feed(b, &token, 1), MLXN_OK);
+        CHECK_STATUS(mlxn_session_step(a, &token), MLXN_OK);
+        CHECK_STATUS(mlxn_session_logits(a, &x), MLXN_OK);
+        CHECK_STATUS(mlxn_session_logits(b, &y), MLXN_OK);
+        if (!x || !y)
+            break;
+        CHECK(!memcmp(x, y, VOCAB * sizeof *x));
+    }
+    CHECK_FAILS(mlxn_session_step(a, &token), MLXN_ERR_BOUNDS, full);
+    CHECK_FAILS(mlxn_session_feed(b, f->ids, 1), MLXN_ERR_BOUNDS, full);
+    mlxn_session_release(a);
+    mlxn_session_release(b);
 }
 
 TEST(gemma3_tiny_steps_equal_feeding)
 {
     static fixture f;
-    if (fixture_begin(&f)) {
-        for (int mode = MLXN_MATMUL_EXACT; mode <= (int)MLXN_MATMUL_FAST; mode++) {
-            mlxn_session *a = tiny_session(&f, CONTEXT, 16, (mlxn_matmul_mode)mode);
-            mlxn_session *b = tiny_session(&f, CONTEXT, 7, (mlxn_matmul_mode)mode);
-            const float *x = NULL, *y = NULL;
-            int32_t token = 0;
-            CHECK_STATUS(mlxn_session_feed(a, f.ids, 20), MLXN_OK);
-            CHECK_STATUS(mlxn_session_feed(b, f.ids, 20), MLXN_OK);
-            CHECK_STATUS(mlxn_session_sample(a, &token), MLXN_OK);
-            for (int i = 20; i < CONTEXT; i++) {
-                CHECK_STATUS(mlxn_session_feed(b, &token, 1), MLXN_OK);
-                CHECK_STATUS(mlxn_session_step(a, &token), MLXN_OK);
-                CHECK_STATUS(mlxn_session_logits(a, &x), MLXN_OK);
-                CHECK_STATUS(mlxn_session_logits(b, &y), MLXN_OK);
-                if (!x || !y)
-                    break;
-                CHECK(!memcmp(x, y, VOCAB * sizeof *x));
-            }
-            CHECK_FAILS(mlxn_session_step(a, &token), MLXN_ERR_BOUNDS, "64");
-            CHECK_FAILS(mlxn_session_feed(b, f.ids, 1), MLXN_ERR_BOUNDS, "64");
-            mlxn_session_release(a);
-            mlxn_session_release(b);
+    int n;
+    const rig_device *devices = rig_devices(&n);
+    for (int d = 0; d < n; d++) {
+        if (fixture_begin(&f, &devices[d])) {
+            /* rings have 23 and 14 slots */
+            const int64_t context = devices[d].slow ? 22 : d ? 26 : CONTEXT;
+            check_steps(&f, MLXN_MATMUL_EXACT, context);
+            check_steps(&f, MLXN_MATMUL_FAST, context);
         }
+        fixture_end(&f);
     }
-    fixture_end(&f);
+}
+
+/* The tokens of four runs, of which the second repeats the first, the third has another seed and
+ * the fourth a penalty; those of `first`, the first device's, if they are known. */
+enum { RUNS = 4, PICKED = 30 };
+static void check_sampling(const fixture *f, int count, int32_t first[RUNS][PICKED], int known)
+{
+    mlxn_session *s = tiny_session(f, CONTEXT, 16, MLXN_MATMUL_EXACT);
+    for (int run = 0; run < RUNS; run++) {
+        const mlxn_sampling p = {.size = sizeof p,
+                                 .temperature = 0.9f,
+                                 .top_k = 20,
+                                 .top_p = 0.95f,
+                                 .min_p = 0.02f,
+                                 .repeat_penalty = run == 3 ? 1.5f : 1,
+                                 .repeat_last = 64,
+                                 .seed = run == 2 ? 8 : 7};
+        int32_t tokens[PICKED];
+        CHECK_STATUS(mlxn_session_reset(s), MLXN_OK);
+        CHECK_STATUS(mlxn_session_set_sampling(s, &p), MLXN_OK);
+        CHECK_STATUS(mlxn_session_feed(s, f->ids, 20), MLXN_OK);
+        CHECK_STATUS(mlxn_session_sample(s, &tokens[0]), MLXN_OK);
+        for (int i = 1; i < count; i++)
+            CHECK_STATUS(mlxn_session_step(s, &tokens[i]), MLXN_OK);
+        if (known)
+            CHECK(!memcmp(first[run], tokens, (size_t)count * sizeof *tokens));
+        else
+            memcpy(first[run], tokens, (size_t)count * sizeof *tokens);
+        const int same = !memcmp(first[0], tokens, (size_t)count * sizeof *tokens);
+        CHECK(same == (run < 2) || (same && count < PICKED)); /* few may be the same by chance */
+    }
+    mlxn_session_release(s);
 }
 
 TEST(gemma3_tiny_sampling)
 {
     static fixture f;
-    static const mlxn_sampling plain = {sizeof plain, 0.9f, 20, 0.95f, 0.02f, 1, 64, 7};
-    if (fixture_begin(&f)) {
+    int32_t first[RUNS][PICKED];
+    int n;
+    const rig_device *devices = rig_devices(&n);
+    for (int d = 0; d < n; d++) {
+        if (fixture_begin(&f, &devices[d]))
+            check_sampling(&f, devices[d].slow ? 2 : d ? 4 : PICKED, first, d > 0);
+        fixture_end(&f);
+    }
+}
+
+TEST(gemma3_tiny_bad_sampling)
+{
+    static fixture f;
+    int n;
+    if (fixture_begin(&f, rig_devices(&n))) {
         mlxn_session *s = tiny_session(&f, CONTEXT, 16, MLXN_MATMUL_FAST);
-        int32_t first[30], again[30];
-        for (int run = 0; run < 4; run++) {
-            mlxn_sampling p = plain;
-            p.seed = run == 2 ? 8 : 7;
-            p.repeat_penalty = run == 3 ? 1.5f : 1;
-            int32_t *out = run ? again : first;
-            CHECK_STATUS(mlxn_session_reset(s), MLXN_OK);
-            CHECK_STATUS(mlxn_session_set_sampling(s, &p), MLXN_OK);
-            CHECK_STATUS(mlxn_session_feed(s, f.ids, 20), MLXN_OK);
-            CHECK_STATUS(mlxn_session_sample(s, &out[0]), MLXN_OK);
-            for (int i = 1; i < 30; i++)
-                CHECK_STATUS(mlxn_session_step(s, &out[i]), MLXN_OK);
-            if (run)
-                CHECK((memcmp(first, again, sizeof first) == 0) == (run == 1));
-        }
+        const mlxn_sampling plain = {
+            .size = sizeof plain, .temperature = 0.9f, .top_p = 1, .repeat_penalty = 1};
         mlxn_sampling bad = plain;
         bad.top_p = 0;
         CHECK_FAILS(mlxn_session_set_sampling(s, &bad), MLXN_ERR_ARGUMENT, "top_p");
@@ -405,7 +459,8 @@ TEST(gemma3_tiny_bad_calls)
     const float *logits;
     int32_t token = VOCAB, negative = -1;
     mlxn_session *s = NULL;
-    if (fixture_begin(&f)) {
+    int n;
+    if (fixture_begin(&f, rig_devices(&n))) {
         CHECK_FAILS(
             mlxn_session_create(MLXN_DESC(mlxn_session_desc, .model = f.model,
                                           .context = CONTEXT + 1, .matmul = MLXN_MATMUL_FAST),
@@ -434,9 +489,9 @@ TEST(gemma3_tiny_missing_tensors)
 {
     static const char *const names[] = {"attn_q", "attn_v", "ffn_down", "attn_k_norm", "ffn_norm"};
     tiny *t = make_tiny();
-    mlxn_device *device = NULL;
+    int n;
+    mlxn_device *device = rig_devices(&n)->device;
     REQUIRE(t);
-    REQUIRE_OK(mlxn_device_open(test_backend(), test_device_index(), &device));
     for (int i = 0; i < 5; i++) {
         size_t bytes;
         unsigned char *file = make_file(t, names[i], &bytes);
@@ -450,7 +505,6 @@ TEST(gemma3_tiny_missing_tensors)
         mlxn_gguf_release(gguf);
         free(file);
     }
-    mlxn_device_release(device);
     free(t);
 }
 
@@ -464,7 +518,8 @@ TEST(gemma3_tiny_cancelled_load)
 {
     static fixture f;
     mlxn_model *model = NULL;
-    if (fixture_begin(&f))
+    int n;
+    if (fixture_begin(&f, rig_devices(&n)))
         CHECK_STATUS(mlxn_model_create(MLXN_DESC(mlxn_model_desc, .device = f.device,
                                                  .gguf = f.gguf, .progress = stop_at_half),
                                        &model),

@@ -56,7 +56,7 @@ MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_repeat_penalty(mlxn_encoder *encoder,
  * temperature) and one draw with u = uniform(seed, counter[0]) in [0, 1).  The order of the filters
  * is llama.cpp's.  u is 24 bits of a Philox 4x32-10 block (Salmon et al. 2011) keyed by seed with
  * the counter as its first word.  A token of probability 0 is never drawn.  temperature 0: argmax.
- */
+ * The same logits, seed and counter give the same token on every device. */
 typedef struct mlxn_sample_args {
     size_t size;
     mlxn_buffer *logits;  /* f32 [V] */

@@ -103,6 +103,8 @@ mlxn_status mlxn_cuda_read(mlxn_device *device, mlxn_storage *storage, size_t of
 mlxn_status mlxn_cuda_prepare(mlxn_device *device, mlxn_gpu_plan *plan);
 /* The same for one launch. */
 mlxn_status mlxn_cuda_compile(mlxn_cuda_device *cuda, mlxn_gpu_launch *launch);
+/* Whether NVRTC is there; without it there is at most PTX of the portable text. */
+int mlxn_cuda_has_compiler(mlxn_cuda_device *cuda);
 void mlxn_cuda_modules_close(mlxn_cuda_device *cuda);
 
 /* ---- queue.c ---- */

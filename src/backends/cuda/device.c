@@ -100,7 +100,8 @@ static mlxn_status read_traits(mlxn_cuda_device *cuda)
     cuda->traits = (mlxn_gpu_traits){.dialect = MLXN_GPU_CUDA,
                                      .architecture = 10 * major + minor,
                                      .processors = (uint32_t)processors,
-                                     .overrides = !getenv("MLXN_CUDA_PORTABLE")};
+                                     .overrides = mlxn_cuda_has_compiler(cuda) &&
+                                                  !getenv("MLXN_CUDA_PORTABLE")};
     snprintf(cuda->path, sizeof cuda->path, "sm_%d", cuda->traits.architecture);
     if (cuda->traits.architecture < OLDEST_ARCHITECTURE)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "cuda: %s is of architecture %d.%d, needs %d.%d",

@@ -3,9 +3,14 @@
 
 #include <stddef.h>
 
-mlxn_status mlxn_cuda_embedded(const char *text, char **out)
+#if !defined(MLXN_CUDA_PTX)
+const mlxn_cuda_ptx mlxn_cuda_ptx_table[] = {{NULL, NULL}};
+#endif
+
+const char *mlxn_cuda_embedded(const char *text)
 {
-    (void)text;
-    *out = NULL;
-    return MLXN_OK;
+    for (const mlxn_cuda_ptx *row = mlxn_cuda_ptx_table; row->text; row++)
+        if (row->text == text)
+            return row->ptx;
+    return NULL;
 }

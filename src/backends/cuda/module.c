@@ -76,6 +76,14 @@ static mlxn_status open_nvrtc(mlxn_cuda_device *cuda)
     return MLXN_OK;
 }
 
+int mlxn_cuda_has_compiler(mlxn_cuda_device *cuda)
+{
+    pthread_mutex_lock(&cuda->code_lock);
+    const mlxn_status status = open_nvrtc(cuda);
+    pthread_mutex_unlock(&cuda->code_lock);
+    return status == MLXN_OK;
+}
+
 /* All that the code of a text depends on. */
 static mlxn_hash cache_key(const mlxn_nvrtc *nvrtc, const char *text, const char *target)
 {
@@ -115,14 +123,12 @@ static mlxn_status compile(mlxn_cuda_device *cuda, const char *name, const char 
 static mlxn_status load_embedded(mlxn_cuda_device *cuda, const char *name, const char *text,
                                  struct CUmod_st **out)
 {
-    char reason[256], *ptx;
+    char reason[256];
+    const char *ptx = mlxn_cuda_embedded(text);
     snprintf(reason, sizeof reason, "%s", mlxn_last_error());
-    MLXN_TRY(mlxn_cuda_embedded(text, &ptx));
     if (!ptx)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: it must be compiled, but %s", name, reason);
-    mlxn_status status = load_image(cuda, name, ptx, out);
-    free(ptx);
-    return status;
+    return load_image(cuda, name, ptx, out);
 }
 
 /* ---- functions ---- */

@@ -49,6 +49,14 @@ FN uint64_t rank_xor(uint64_t v, uint m)
     return (uint64_t)k_xor((uint)(v >> 32), m) << 32 | (uint64_t)k_xor((uint)v, m);
 }
 
+FN uint rank_simd_greatest(uint v)
+{
+    for (uint m = 16u; m != 0u; m >>= 1) {
+        const uint other = k_xor(v, m);
+        v = other > v ? other : v;
+    }
+    return v;
+}
 FN uint64_t rank_simd_greatest(uint64_t v)
 {
     for (uint m = 16u; m != 0u; m >>= 1) {
@@ -219,6 +227,25 @@ FN uint64_t rank_least(REF(rank_search) search, int levels)
     return search.prefix << rank_shift(levels - 1);
 }
 
+/* Sorts n ranks, a power of two, in descending order: Batcher's bitonic network.  Starts and ends
+ * with a barrier. */
+FN void rank_sort(SHARED(uint64_t) list, uint n, REF(rank_thread) t)
+{
+    k_barrier();
+    for (uint size = 2u; size <= n; size <<= 1)
+        for (uint stride = size >> 1; stride != 0u; stride >>= 1) {
+            for (uint i = t.thread; i < n / 2u; i += t.threads) {
+                const uint low = i + (i & ~(stride - 1u)), high = low + stride;
+                const uint64_t a = list[low], b = list[high];
+                if ((a < b) == ((low & size) == 0u)) {
+                    list[low] = b;
+                    list[high] = a;
+                }
+            }
+            k_barrier();
+        }
+}
+
 /* ---- blocks ---- */
 
 FN int64_t rank_block_count(int64_t vocab, int shift)
@@ -232,24 +259,28 @@ FN uint rank_block_greatest(GLOBAL(const float) row, int64_t vocab, int shift, i
 {
     const int64_t begin = block << shift, limit = begin + ((int64_t)1 << shift);
     const int64_t end = limit < vocab ? limit : vocab;
-    uint64_t top = 0;
+    uint top = 0u;
     for (int64_t i = begin + lane; i < end; i += 32) {
-        const uint64_t key = rank_key(row[i]);
+        const uint key = rank_key(row[i]);
         top = key > top ? key : top;
     }
-    return (uint)rank_simd_greatest(top);
+    return rank_simd_greatest(top);
 }
 
 /* The greatest key of a row, by a group; `parts` as above. */
 FN uint rank_row_greatest(GLOBAL(const uint) maxima, int64_t blocks, SHARED(uint64_t) parts,
                           REF(rank_thread) t)
 {
-    uint64_t top = 0;
+    uint top = 0u;
     for (int64_t i = t.thread; i < blocks; i += t.threads) {
-        const uint64_t key = maxima[i];
+        const uint key = maxima[i];
         top = key > top ? key : top;
     }
-    return (uint)rank_group_greatest(top, parts, t);
+    top = rank_simd_greatest(top);
+    if (t.lane == 0u)
+        parts[t.simd] = top;
+    k_barrier();
+    return rank_simd_greatest(t.lane < t.threads / 32u ? (uint)parts[t.lane] : 0u);
 }
 
 #endif

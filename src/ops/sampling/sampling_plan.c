@@ -6,8 +6,14 @@
 
 enum {
     WIDE = 256,           /* threads of the groups of a launch over all of a row */
-    BLOCK_SHIFT = 6,      /* a block has two logits a lane */
-    BLOCKS_MAX = 1 << 14, /* of a row, for the one group that looks at all of them */
+    LAST = 512,           /* of the group that ends it; 1024 would be too many for some GPUs */
+    BLOCKS_MAX = 1 << 14, /* of a row, for groups that look at all of them */
+    /* ids of a block: few where the members of k blocks are looked at */
+    SHIFT_LIST = 6,
+    SHIFT_LONG_LIST = 5,
+    SHIFT_ARGMAX = 8,
+    SHIFT_SUMS = 10,
+    LONG_LIST = 256,
     SCHEDULE_STRIDES = 1, /* tests: fewer groups than rows */
     PENALTY_SPAN = 2048,  /* as SAMPLING_SPAN of the text */
     GRID_Y = 65535,
@@ -23,20 +29,13 @@ static uint32_t threads_of(const mlxn_gpu_traits *gpu, uint32_t wish)
     return gpu->threads_wanted ? gpu->threads_wanted : wish;
 }
 
-/* Of the group that ends the work on a row: 1024 would be too many registers for some GPUs. */
-static uint32_t threads_of_last(const mlxn_gpu_traits *gpu)
-{
-    return threads_of(gpu, 512);
-}
-
 static int64_t blocks_of(int64_t vocab, int shift)
 {
     return (vocab + ((int64_t)1 << shift) - 1) >> shift;
 }
 
-static int block_shift(int64_t vocab)
+static int block_shift(int64_t vocab, int shift)
 {
-    int shift = BLOCK_SHIFT;
     while (blocks_of(vocab, shift) > BLOCKS_MAX)
         shift++;
     return shift;
@@ -64,10 +63,16 @@ static void spread_spans(const mlxn_gpu_traits *gpu, mlxn_gpu_launch *launch, in
     launch->groups[0] = (uint32_t)((vocab + SAMPLING_SPAN - 1) / SAMPLING_SPAN);
 }
 
+static int list_shift(int64_t vocab, int64_t k)
+{
+    return block_shift(vocab, k > LONG_LIST ? SHIFT_LONG_LIST : SHIFT_LIST);
+}
+
 /* A simdgroup for each of `items` (x), rows along y. */
 static void spread(const mlxn_gpu_traits *gpu, mlxn_gpu_launch *launch, int64_t items, int64_t rows)
 {
-    launch->threads = threads_of(gpu, WIDE);
+    /* few items go to many groups */
+    launch->threads = threads_of(gpu, items * rows < 8 * (int64_t)gpu->processors ? 64 : WIDE);
     const int64_t simds = launch->threads / 32;
     launch->groups[0] = (uint32_t)((items + simds - 1) / simds);
     launch->groups[1] = gpu->schedule == SCHEDULE_STRIDES ? 1 : mlxn_gpu_groups(rows);
@@ -89,12 +94,12 @@ static mlxn_status add_maxima(const mlxn_gpu_traits *gpu, const logits_params *p
 
 /* The maxima, then a group a row that reads them and writes the other operands. */
 static mlxn_status plan_rows(const mlxn_gpu_traits *gpu, const mlxn_node *node, const char *entry,
-                             mlxn_gpu_plan *plan)
+                             int shift, uint32_t threads, mlxn_gpu_plan *plan)
 {
     logits_params p = *(const logits_params *)node->args;
     mlxn_gpu_launch *launch;
     size_t maxima;
-    p.block_shift = block_shift(p.vocab);
+    p.block_shift = shift;
     MLXN_TRY(add_maxima(gpu, &p, plan, &maxima));
     MLXN_TRY(add(plan, entry, &p, sizeof p, &launch));
     mlxn_gpu_bind(launch, 0, 0);
@@ -102,18 +107,20 @@ static mlxn_status plan_rows(const mlxn_gpu_traits *gpu, const mlxn_node *node, 
     for (int i = 1; i < node->n_operands; i++)
         mlxn_gpu_bind(launch, i, 0);
     launch->groups[0] = (uint32_t)p.rows;
-    launch->threads = threads_of_last(gpu);
+    launch->threads = threads_of(gpu, threads);
     return MLXN_OK;
 }
 
 MLXN_PLANNER(argmax)
 {
-    return plan_rows(gpu, node, "sampling_argmax", plan);
+    const logits_params *p = node->args;
+    return plan_rows(gpu, node, "sampling_argmax", block_shift(p->vocab, SHIFT_ARGMAX), WIDE, plan);
 }
 
 MLXN_PLANNER(top_k)
 {
-    return plan_rows(gpu, node, "sampling_top_k", plan);
+    const logits_params *p = node->args;
+    return plan_rows(gpu, node, "sampling_top_k", list_shift(p->vocab, p->k), LAST, plan);
 }
 
 MLXN_PLANNER(logprob)
@@ -122,7 +129,7 @@ MLXN_PLANNER(logprob)
     const int64_t blocks = sampling_blocks(p.vocab);
     mlxn_gpu_launch *launch;
     size_t maxima;
-    p.block_shift = block_shift(p.vocab);
+    p.block_shift = block_shift(p.vocab, SHIFT_SUMS);
     MLXN_TRY(add_maxima(gpu, &p, plan, &maxima));
     const size_t sums = mlxn_gpu_scratch(plan, (size_t)(p.rows * (blocks + 1)) * sizeof(float));
     MLXN_TRY(add(plan, "sampling_sums", &p, sizeof p, &launch));
@@ -153,7 +160,7 @@ MLXN_PLANNER(repeat_penalty)
 MLXN_PLANNER(sample_list)
 {
     sample_params p = *(const sample_params *)node->args;
-    p.block_shift = block_shift(p.vocab);
+    p.block_shift = list_shift(p.vocab, p.k);
     const logits_params row = {
         .rows = 1, .vocab = p.vocab, .stride = p.vocab, .block_shift = p.block_shift};
     mlxn_gpu_launch *launch;
@@ -165,7 +172,7 @@ MLXN_PLANNER(sample_list)
     mlxn_gpu_bind(launch, 1, 0);
     mlxn_gpu_bind(launch, 2, 0);
     mlxn_gpu_bind(launch, MLXN_GPU_FAULT, 0);
-    launch->threads = threads_of_last(gpu);
+    launch->threads = threads_of(gpu, LAST);
     return MLXN_OK;
 }
 
@@ -215,7 +222,7 @@ static mlxn_status add_filter(const mlxn_gpu_traits *gpu, sample_cut_params *p, 
         mlxn_gpu_bind(launch, MLXN_GPU_SCRATCH, at->searches);
         mlxn_gpu_bind(launch, MLXN_GPU_SCRATCH, at->cuts);
         if (cut)
-            launch->threads = threads_of_last(gpu);
+            launch->threads = threads_of(gpu, LAST);
         else
             spread_spans(gpu, launch, p->sample.vocab);
     }
@@ -239,7 +246,7 @@ static mlxn_status add_draw(const mlxn_gpu_traits *gpu, const sample_cut_params 
     mlxn_gpu_bind(launch, MLXN_GPU_SCRATCH, at->cuts);
     mlxn_gpu_bind(launch, MLXN_GPU_SCRATCH, at->sums);
     mlxn_gpu_bind(launch, MLXN_GPU_FAULT, 0);
-    launch->threads = threads_of_last(gpu);
+    launch->threads = threads_of(gpu, LAST);
     return MLXN_OK;
 }
 
@@ -248,7 +255,7 @@ MLXN_PLANNER(sample_all)
     sample_cut_params p = {.sample = *(const sample_params *)node->args};
     const int top_k = p.sample.k < p.sample.vocab, top_p = p.sample.top_p < 1;
     all_scratch at;
-    p.sample.block_shift = block_shift(p.sample.vocab);
+    p.sample.block_shift = block_shift(p.sample.vocab, SHIFT_ARGMAX);
     p.cuts = top_k + top_p;
     MLXN_TRY(add_begin(gpu, &p, plan, &at));
     p.cuts = 0;
