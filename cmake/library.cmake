@@ -41,7 +41,6 @@ if(MLXN_CUDA_PTX)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
   set(texts ${MLXN_SOURCES})
   list(FILTER texts INCLUDE REGEX "^${PROJECT_BINARY_DIR}/kernels/")
-  list(FILTER texts EXCLUDE REGEX "_cuda\\.c$") # overrides, of newer devices alone
   set(ptx ${PROJECT_BINARY_DIR}/kernels/ptx.c)
   add_custom_command(OUTPUT ${ptx}
     COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/ptx.py ${MLXN_CUDA_PTX} ${ptx} ${texts}

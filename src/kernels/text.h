@@ -4,13 +4,14 @@
 
 /* All of them, for what must hold for each: X(name). */
 #define MLXN_KERNEL_TEXTS(X) \
+    X(attention)             \
     X(elementwise)           \
     X(embedding)             \
     X(matmul)                \
     X(matmul_cuda)           \
     X(matvec)                \
     X(norm)                  \
-    X(publish)               \
+    X(publish_cuda)          \
     X(qkv_prepare)           \
     X(sample_all)            \
     X(sampling)              \

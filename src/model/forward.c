@@ -5,8 +5,8 @@
  *             h += norm((gelu(g) * u) Wd),                              g, u from norm(h)
  *   logits = norm(h) W
  *
- * A layer is 11 dispatches: three products for q, k, v, one qkv_prepare that norms, rotates and
- * fills the cache, attention, one product, one fused norm-add-norm, two products, gelu_mul, one
+ * A layer is 8 dispatches: one for the products q, k, v, one qkv_prepare that norms, rotates and
+ * fills the cache, attention, one product, one fused norm-add-norm, one for gelu(g) * u, one
  * product, one fused norm-add-norm whose second norm is the next layer's first. */
 #include "model/gemma3.h"
 
@@ -60,8 +60,7 @@ static mlxn_status create_all(const mlxn_model *m, int64_t rows, gemma3_activati
     MLXN_TRY(create(m, MLXN_F32, rows, q, &a->attended_rows));
     const int64_t heads[] = {rows, c->heads, c->head_dim};
     MLXN_TRY(mlxn_buffer_view(a->attended_rows, MLXN_F32, 3, heads, NULL, 0, &a->attended));
-    MLXN_TRY(create(m, MLXN_F32, rows, c->feed_forward, &a->gate));
-    return create(m, MLXN_F32, rows, c->feed_forward, &a->up);
+    return create(m, MLXN_F32, rows, c->feed_forward, &a->gated);
 }
 
 mlxn_status gemma3_activations_create(const mlxn_model *model, int64_t rows,
@@ -104,9 +103,11 @@ static mlxn_status record_qkv(mlxn_encoder *encoder, const gemma3_pass *pass, in
     const mlxn_model *m = pass->model;
     const gemma3_layer *layer = &m->layers[i];
     const int global = gemma3_is_global(&m->config, i);
-    MLXN_TRY(multiply(encoder, pass, a->normed, layer->q, a->q_rows));
-    MLXN_TRY(multiply(encoder, pass, a->normed, layer->k, a->k_rows));
-    MLXN_TRY(multiply(encoder, pass, a->normed, layer->v, a->v_rows));
+    MLXN_TRY(mlxn_matmul_group(
+        encoder,
+        MLXN_DESC(mlxn_matmul_group_args, .input = a->normed,
+                  .product = {{layer->q, a->q_rows}, {layer->k, a->k_rows}, {layer->v, a->v_rows}},
+                  .count = 3, .mode = pass->matmul)));
     return mlxn_qkv_prepare(
         encoder,
         MLXN_DESC(mlxn_qkv_prepare_args,
@@ -156,11 +157,11 @@ static mlxn_status add_and_norm(mlxn_encoder *encoder, const gemma3_pass *pass,
 static mlxn_status record_feed_forward(mlxn_encoder *encoder, const gemma3_pass *pass,
                                        const gemma3_layer *layer, const gemma3_activations *a)
 {
-    MLXN_TRY(multiply(encoder, pass, a->normed, layer->gate, a->gate));
-    MLXN_TRY(multiply(encoder, pass, a->normed, layer->up, a->up));
-    MLXN_TRY(mlxn_gelu_mul(
-        encoder, MLXN_DESC(mlxn_gelu_mul_args, .gate = a->gate, .up = a->up, .output = a->gate)));
-    return multiply(encoder, pass, a->gate, layer->down, a->mixed);
+    MLXN_TRY(mlxn_matmul_group(encoder,
+                               MLXN_DESC(mlxn_matmul_group_args, .input = a->normed,
+                                         .product = {{layer->gate, a->gated}, {layer->up, NULL}},
+                                         .count = 2, .gate = 1, .mode = pass->matmul)));
+    return multiply(encoder, pass, a->gated, layer->down, a->mixed);
 }
 
 mlxn_status gemma3_record(mlxn_encoder *encoder, const gemma3_pass *pass,

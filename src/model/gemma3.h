@@ -52,7 +52,7 @@ typedef struct gemma3_activations {
     mlxn_buffer *q_rows, *k_rows, *v_rows;      /* the same as [rows, heads * head_dim] */
     mlxn_buffer *attended;                      /* f32 [rows, heads, head_dim] */
     mlxn_buffer *attended_rows;                 /* the same as [rows, heads * head_dim] */
-    mlxn_buffer *gate, *up;                     /* f32 [rows, feed_forward] */
+    mlxn_buffer *gated;                         /* f32 [rows, feed_forward]: gelu(g) * u */
 } gemma3_activations;
 
 typedef struct gemma3_cache {

@@ -8,6 +8,7 @@
 size_t mlxn_attention_shared(const void *args, uint32_t n_threads);
 size_t mlxn_qkv_prepare_shared(const void *params, uint32_t n_threads);
 size_t mlxn_matmul_shared(const void *args, uint32_t n_threads);
+size_t mlxn_matmul_group_shared(const void *args, uint32_t n_threads);
 size_t mlxn_embedding_shared(const void *args, uint32_t n_threads);
 size_t mlxn_screen_pack_shared(const void *args, uint32_t n_threads);
 size_t mlxn_screened_matmul_shared(const void *args, uint32_t n_threads);

@@ -319,6 +319,12 @@ def bench_ops_lists_the_operators(mlxn, _):
     equal(len(mlxn.ok(*args).text().splitlines()), len(rows) + 2)
 
 
+@test()
+def bench_step_needs_a_gpu(mlxn, _):
+    mlxn.fails("bench", "step", "-m", model_path(mlxn), "--device", "cpu", "-r", 1,
+               says="not on cpu devices")
+
+
 @test(full=True)
 def a_megabyte_tokenises_quickly(mlxn, _):
     text = ("All work and no play. \u00e4\u00f6\u00fc \u4f60\u597d 12345\n" * 25000).encode()[:1000000]

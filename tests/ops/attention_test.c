@@ -143,7 +143,7 @@ static void reference(const problem *p, int64_t t, int64_t h, double *y, double 
 
 /* ---- running ---- */
 
-/* The best path with so many threads. */
+/* The best path with so many threads; the last device where there is none. */
 static mlxn_device *device_of(uint32_t threads)
 {
     int n;
@@ -151,7 +151,7 @@ static mlxn_device *device_of(uint32_t threads)
     for (int i = 0; i < n; i++)
         if (devices[i].threads == threads)
             return devices[i].device;
-    return NULL;
+    return devices[n - 1].device;
 }
 
 /* Views into storage with gaps between slots; every element that is not the key of a visible

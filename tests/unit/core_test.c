@@ -552,6 +552,8 @@ TEST(core_graph)
     CHECK_STATUS(add(encoder, b, a, 1), MLXN_OK);
     REQUIRE_OK(mlxn_graph_capture(encoder, &graph));
     CHECK(mlxn_graph_dispatches(graph) == 2 && mlxn_graph_barriers(graph) == 1);
+    mlxn_graph_costs costs = {.size = sizeof costs};
+    CHECK_FAILS(mlxn_graph_measure(graph, 1, &costs, NULL, 0), MLXN_ERR_UNSUPPORTED, "not on cpu");
     for (int i = 0; i < 3; i++)
         CHECK_STATUS(mlxn_graph_replay(encoder, graph), MLXN_OK);
     CHECK(barriers_of(encoder) == 5);

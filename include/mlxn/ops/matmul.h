@@ -55,6 +55,8 @@ typedef struct mlxn_matmul_group_args {
     int gate;
     mlxn_matmul_mode mode;
 } mlxn_matmul_group_args;
+MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_matmul_group(mlxn_encoder *encoder,
+                                                       const mlxn_matmul_group_args *args);
 
 /* output[i] = scale * table[ids[i]], dequantised in f32.  An id outside [0, V) is a fault and
  * leaves its row unwritten. */

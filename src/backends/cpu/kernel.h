@@ -42,33 +42,36 @@ static inline void cpu_split(const mlxn_cpu_call *call, int64_t n, int64_t *begi
     *end = *begin + each + (thread < rest);
 }
 
-/* A thread's way through n items of a long read: memory is read fastest as one long run by each
- * thread, so seven eighths are divided beforehand, and the rest goes in smaller runs to whoever is
- * free.  Runs begin at multiples of `unit`. */
+/* The division of n items of a long read.  Memory is read fastest as one long run by each thread,
+ * so seven eighths are divided beforehand; the rest goes in `rest` smaller runs to whoever is free.
+ */
 typedef struct cpu_share {
-    int64_t n, fixed, run;
-    int started;
+    int64_t n, threads, fixed, run, rest;
 } cpu_share;
 
-static inline cpu_share cpu_share_of(const mlxn_cpu_call *call, int64_t n, int64_t unit)
+static inline cpu_share cpu_share_of(const mlxn_cpu_call *call, int64_t n)
 {
-    const int64_t threads = call->n_threads, fixed = n * 7 / 8 / threads / unit * unit;
-    const int64_t run = (n - fixed * threads) / (4 * threads) / unit * unit;
-    return (cpu_share){n, fixed, run < unit ? unit : run, 0};
+    cpu_share s = {.n = n, .threads = call->n_threads};
+    s.fixed = n * 7 / 8 / s.threads;
+    const int64_t left = n - s.fixed * s.threads;
+    s.run = left < 8 * s.threads ? 1 : left / (4 * s.threads);
+    s.rest = (left + s.run - 1) / s.run;
+    return s;
 }
 
-/* The next run [*begin, *end); 0 at the end.  Takes numbers from mlxn_cpu_next. */
-static inline int cpu_share_next(const mlxn_cpu_call *call, cpu_share *s, int64_t *begin,
-                                 int64_t *end)
+/* What is divided beforehand: [*begin, *end) is this thread's. */
+static inline void cpu_share_fixed(const mlxn_cpu_call *call, const cpu_share *s, int64_t *begin,
+                                   int64_t *end)
 {
-    if (!s->started++) {
-        *begin = s->fixed * call->thread;
-        *end = *begin + s->fixed;
-        return 1;
-    }
-    *begin = s->fixed * call->n_threads + (int64_t)mlxn_cpu_next(call) * s->run;
+    *begin = s->fixed * call->thread;
+    *end = *begin + s->fixed;
+}
+
+/* Run number `item` of the others; item is below s->rest. */
+static inline void cpu_share_rest(const cpu_share *s, int64_t item, int64_t *begin, int64_t *end)
+{
+    *begin = s->fixed * s->threads + item * s->run;
     *end = *begin + s->run < s->n ? *begin + s->run : s->n;
-    return *begin < s->n;
 }
 
 #endif

@@ -105,8 +105,10 @@ static mlxn_status add_empty(timed *t, int events)
 {
     struct publish_args args = {{0}, {0}};
     void *parameters[] = {&args};
-    mlxn_gpu_launch launch = {
-        .text = mlxn_kernel_text_publish, .entry = "nothing", .groups = {1, 1, 1}, .threads = 32};
+    mlxn_gpu_launch launch = {.text = mlxn_kernel_text_publish_cuda,
+                              .entry = "nothing",
+                              .groups = {1, 1, 1},
+                              .threads = 32};
     MLXN_TRY(mlxn_cuda_compile(t->cuda, &launch));
     for (int i = 0; i < EMPTY_LAUNCHES; i++) {
         MLXN_TRY(add_kernel(t, &launch, parameters));

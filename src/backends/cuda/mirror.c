@@ -1,9 +1,9 @@
 /* mirror.c - what the host sees of small buffers without asking the driver.
  *
  * A graph that writes buffers of few bytes (the token of a decode step) ends with a launch of
- * publish.kernel, which copies them to a board in pinned memory and counts itself there.  The host
- * waits for such a replay by watching the count and reads the buffers from the board: neither an
- * event nor a copy of the driver is on that way.
+ * publish_cuda.kernel, which copies them to a board in pinned memory and counts itself there.  The
+ * host waits for such a replay by watching the count and reads the buffers from the board: neither
+ * an event nor a copy of the driver is on that way.
  *
  * A storage gets its line of the board when a graph that writes it is built.  The line is what the
  * storage holds as long as the last thing queued that writes it was such a graph; `fresh` says so.
@@ -132,7 +132,7 @@ void mlxn_cuda_published_launch(mlxn_cuda_device *cuda, const mlxn_cuda_publishe
 mlxn_status mlxn_cuda_publish_bind(mlxn_cuda_device *cuda, const mlxn_cuda_published *p,
                                    mlxn_cuda_publish *out)
 {
-    *out = (mlxn_cuda_publish){.launch = {.text = mlxn_kernel_text_publish,
+    *out = (mlxn_cuda_publish){.launch = {.text = mlxn_kernel_text_publish_cuda,
                                           .entry = "publish",
                                           .groups = {1, 1, 1},
                                           .threads = 4 * LINE_WORDS,

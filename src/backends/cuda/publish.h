@@ -1,5 +1,5 @@
-/* publish.h - what publish.kernel is told: a board of lines of 16 words in pinned memory, whose
- * first word counts; which line each source goes to, and how many words it has. */
+/* publish.h - what publish_cuda.kernel is told: a board of lines of 16 words in pinned memory,
+ * whose first word counts; which line each source goes to, and how many words it has. */
 #ifndef MLXN_CUDA_PUBLISH_H
 #define MLXN_CUDA_PUBLISH_H
 

@@ -2,12 +2,18 @@
  *
  * Positions, sequences and table entries live in device buffers; the kernel bounds them. */
 #include <math.h>
+#include <mlxn/ops/attention.h>
 #include "ops/attention/attention.h"
 #include "ops/check.h"
 #include "ops/kernels.h"
 #include "ops/shared.h"
 
 #define OP "attention"
+
+_Static_assert((int)ATTENTION_LINEAR == MLXN_SLOTS_LINEAR &&
+                   (int)ATTENTION_RING == MLXN_SLOTS_RING &&
+                   (int)ATTENTION_BY_TABLE == MLXN_SLOTS_TABLE,
+               "attention_params.h follows mlxn_slot_map");
 
 static mlxn_status check_data(const mlxn_encoder *enc, const mlxn_attention_args *a)
 {
@@ -118,9 +124,9 @@ mlxn_status mlxn_attention(mlxn_encoder *encoder, const mlxn_attention_args *arg
         .max_keys = a.max_keys,
         .scale = a.scale,
         .softcap = a.softcap,
-        .slot_map = a.slot_map,
-        .q_dtype = a.q->dtype,
-        .kv_dtype = a.k->dtype,
+        .slot_map = (int32_t)a.slot_map,
+        .q_dtype = (int32_t)a.q->dtype,
+        .kv_dtype = (int32_t)a.k->dtype,
     };
     const mlxn_operand operands[ATTENTION_OPERANDS] = {
         [ATTENTION_Q] = {a.q, MLXN_READ},

@@ -1,36 +1,14 @@
-/* attention.h - what the attention operator and its CPU kernel share: the launch arguments and the
- * plan of the work, both functions of shapes and capacities only, so that a recorded launch may be
- * replayed for any positions. */
-#ifndef MLXN_OPS_ATTENTION_PARAMS_H
-#define MLXN_OPS_ATTENTION_PARAMS_H
+/* attention.h - the plan of attention on the CPU, a function of shapes and capacities only, as the
+ * parameters are. */
+#ifndef MLXN_OPS_ATTENTION_ATTENTION_H
+#define MLXN_OPS_ATTENTION_ATTENTION_H
 
-#include <mlxn/ops/attention.h>
 #include "core/internal.h"
+#include "ops/attention/attention_params.h"
 
 #define ATTENTION_CHUNK     256 /* keys; part of the operator's contract */
 #define ATTENTION_TILE_ROWS 64  /* rows (query, head) that share one pass over the cache */
 #define ATTENTION_STEP      32  /* keys transposed at a time */
-
-enum {
-    ATTENTION_Q,
-    ATTENTION_K,
-    ATTENTION_V,
-    ATTENTION_OUTPUT,
-    ATTENTION_POSITIONS,
-    ATTENTION_SEQUENCES,
-    ATTENTION_TABLE,
-    ATTENTION_OPERANDS
-};
-
-typedef struct attention_params {
-    int64_t tokens, heads, kv_heads, dim, slots;
-    int64_t q_token, q_head, k_slot, k_head, v_slot, v_head, o_token, o_head; /* strides */
-    int64_t table_rows, table_columns;
-    int64_t window, max_keys;
-    float scale, softcap;
-    mlxn_slot_map slot_map;
-    mlxn_dtype q_dtype, kv_dtype;
-} attention_params;
 
 /* The softmax of some keys and its weighted sum of values: o[0..dim), then m, l and a flag at
  * o[padded dim].  One record is `record` floats. */
@@ -58,7 +36,7 @@ static inline int64_t attention_span(const attention_params *p)
     int64_t span = p->max_keys;
     if (p->window)
         span = attention_min(span, p->window);
-    return attention_min(span, p->slot_map == MLXN_SLOTS_TABLE ? p->table_columns : p->slots);
+    return attention_min(span, p->slot_map == ATTENTION_BY_TABLE ? p->table_columns : p->slots);
 }
 
 /* Few queries over many keys are split by chunk, as long as the partial results stay small. */

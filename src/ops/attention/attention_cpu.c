@@ -84,13 +84,13 @@ static int query_valid(const job *j, int64_t t)
     int64_t value = position, limit = 0;
     if (position >= p->max_keys)
         what = "attention: position against max_keys", limit = p->max_keys;
-    else if (p->slot_map == MLXN_SLOTS_LINEAR && position >= p->slots)
+    else if (p->slot_map == ATTENTION_LINEAR && position >= p->slots)
         what = "attention: position against cache slots", limit = p->slots;
-    else if (p->slot_map == MLXN_SLOTS_RING && seen > p->slots)
+    else if (p->slot_map == ATTENTION_RING && seen > p->slots)
         what = "attention: keys seen against slots of the ring", value = seen, limit = p->slots;
-    else if (p->slot_map == MLXN_SLOTS_TABLE && position >= p->table_columns)
+    else if (p->slot_map == ATTENTION_BY_TABLE && position >= p->table_columns)
         what = "attention: position against table columns", limit = p->table_columns;
-    else if (p->slot_map == MLXN_SLOTS_TABLE && (sequence < 0 || sequence >= p->table_rows))
+    else if (p->slot_map == ATTENTION_BY_TABLE && (sequence < 0 || sequence >= p->table_rows))
         what = "attention: sequence against table rows", value = sequence, limit = p->table_rows;
     if (what)
         mlxn_cpu_fault(j->call, what, value, limit);
@@ -132,9 +132,9 @@ static void find_keys(const job *j, const run *r, int64_t c, key_set *keys)
     keys->any_bad = 0;
     for (int i = keys->first; i <= keys->last; i++) {
         int64_t slot = c * CHUNK + i;
-        if (p->slot_map == MLXN_SLOTS_RING)
+        if (p->slot_map == ATTENTION_RING)
             slot %= p->slots;
-        else if (p->slot_map == MLXN_SLOTS_TABLE)
+        else if (p->slot_map == ATTENTION_BY_TABLE)
             slot = j->table[r->sequence * p->table_columns + slot];
         keys->bad[i] = slot < 0 || slot >= p->slots;
         if (keys->bad[i]) {
@@ -487,7 +487,7 @@ static void finish(const job *j, const float *record, int64_t token, int64_t hea
     for (int64_t d = 0; d < p->dim; d += 16) {
         vf y = vf_div(vf_load(record + d), l);
         int n = (int)attention_min(16, p->dim - d);
-        vf_store_as_n(p->q_dtype, output, at + d, y, n);
+        vf_store_as_n((mlxn_dtype)p->q_dtype, output, at + d, y, n);
     }
 }
 

@@ -1,24 +1,14 @@
 /* elementwise_cpu.c - gelu_mul, add, mul and softcap on the CPU.
  *
  * Threads take runs of elements over all rows.  A result depends on its own operands alone, so the
- * split does not show.  gelu: 0.5 x (1 + tanh u) is x / (1 + e^(-2u)), which does not cancel where
- * tanh u is near -1. */
-#include "backends/cpu/kernel.h"
-#include "backends/cpu/math.h"
+ * split does not show. */
 #include "ops/elementwise/elementwise_params.h"
-
-/* u = sqrt(2/pi) (x + 0.044715 x^3) */
-static inline vf gelu(vf x)
-{
-    vf x2 = vf_mul(x, x);
-    vf minus_2u = vf_mul(x, vf_fma(x2, vf_set(-0.0713548162726f), vf_set(-1.59576912160573f)));
-    return vf_div(x, vf_add(vf_set(1.0f), vf_exp(minus_2u)));
-}
+#include "ops/elementwise/gelu_cpu.h"
 
 static inline vf apply(elementwise_function f, vf a, vf b, vf scalar)
 {
     if (f == ELEMENTWISE_GELU_MUL)
-        return vf_mul(gelu(a), b);
+        return vf_mul(vf_gelu(a), b);
     if (f == ELEMENTWISE_ADD)
         return vf_add(a, b);
     if (f == ELEMENTWISE_MUL)

@@ -36,6 +36,28 @@ typedef struct matmul_group_params {
     } product[MATMUL_GROUP_MAX];
 } matmul_group_params;
 
+/* Product i, as a product of its own. */
+static inline matmul_params matmul_product_of(const matmul_group_params *g, int i)
+{
+    return (matmul_params){.weight = g->product[i].weight,
+                           .rows = g->rows,
+                           .input_stride = g->input_stride,
+                           .output_stride = g->product[i].output_stride,
+                           .input_dtype = g->input_dtype,
+                           .output_dtype = g->product[i].output_dtype,
+                           .fast = g->fast};
+}
+
+static inline matmul_group_params matmul_group_of(const matmul_params *p)
+{
+    return (matmul_group_params){.rows = p->rows,
+                                 .input_stride = p->input_stride,
+                                 .input_dtype = p->input_dtype,
+                                 .fast = p->fast,
+                                 .count = 1,
+                                 .product = {{p->weight, p->output_stride, p->output_dtype}}};
+}
+
 /* Packs the groups [first, first + count) of 16 rows. */
 typedef struct weight_pack_params {
     matmul_weight weight; /* the plain source */

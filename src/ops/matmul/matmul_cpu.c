@@ -1,49 +1,74 @@
-/* matmul_cpu.c - output = input * weight^T on the CPU; the arithmetic is stated in
- * mlxn/ops/matmul.h, the layouts in packed.h and plan.h.
+/* matmul_cpu.c - output = input * weight^T on the CPU, for one weight or several with one input;
+ * the arithmetic is stated in mlxn/ops/matmul.h, the layouts in packed.h and plan.h.
  *
- * One row: each thread prepares the row for itself (no barrier) and takes runs of groups.  Several
- * rows: the team prepares a slab of rows together, then each thread takes pairs of groups, unpacks
- * them once and runs them against many panels.  Plain weights are packed group by group on the way,
- * by the code that prepares weights. */
+ * One row: each thread prepares the row for itself (no barrier) and takes runs of pairs of groups
+ * of each product.  Several rows: the team prepares a slab of rows together, then each thread takes
+ * pairs of groups, unpacks them once and runs them against many panels.  Plain weights are packed
+ * group by group on the way, by the code that prepares weights.
+ *
+ * A gate makes the same pair of groups of both products and stores gelu of one times the other. */
+#include "ops/elementwise/gelu_cpu.h"
 #include "ops/matmul/activations.h"
 #include "ops/matmul/matvec.h"
 #include "ops/matmul/pack.h"
 
-/* What the functions below share: one dispatch, seen by one thread. */
+/* One product of a dispatch, seen by one thread. */
 typedef struct mm_job {
-    const mlxn_cpu_call *call;
-    const matmul_params *p;
+    matmul_params p;
     matmul_plan plan;
-    const void *input;
     const uint8_t *weight;
     uint8_t *activations; /* the slab's, or this thread's for a single row */
+    int prepares;         /* the first product with these activations */
     uint8_t *unpacked, *packed;
     panel_output out;
+    int64_t pairs;   /* of groups */
+    cpu_share share; /* of the pairs, for a single row */
+    int64_t parts;   /* runs of panels that a pair is split into, for several rows */
 } mm_job;
 
-static mm_job mm_start(const mlxn_cpu_call *call)
+/* What the functions below share: one dispatch, seen by one thread. */
+typedef struct mm_set {
+    const mlxn_cpu_call *call;
+    const void *input;
+    mm_job job[MATMUL_GROUP_MAX];
+    int count;    /* products */
+    int outputs;  /* a gate: 1, else count */
+    float *gated; /* a gate of several rows: both products, [2][rows][32] */
+} mm_set;
+
+static mm_set mm_start(const mlxn_cpu_call *call, const matmul_group_params *g)
 {
-    mm_job job = {.call = call, .p = call->args};
-    job.plan = plan_of(job.p);
-    job.input = call->ptr[0];
-    job.weight = call->ptr[1];
-    uint8_t *own = (uint8_t *)call->shared + job.plan.shared_activations +
-                   call->thread * job.plan.thread_bytes;
-    job.activations = job.p->rows == 1 ? own : call->shared;
-    job.unpacked = own;
-    job.packed = own + job.plan.thread_bytes - PLAN_GROUPS * job.plan.group_bytes;
-    job.out = (panel_output){.dtype = (mlxn_dtype)job.p->output_dtype,
-                             .base = call->ptr[2],
-                             .stride = job.p->output_stride,
-                             .rows = job.p->rows,
-                             .columns = job.p->weight.rows};
-    return job;
+    const group_plan plan = plan_group(g);
+    uint8_t *shared = call->shared;
+    uint8_t *own = shared + plan.shared_bytes + call->thread * plan.thread_bytes;
+    mm_set set = {.call = call,
+                  .input = call->ptr[0],
+                  .count = g->count,
+                  .outputs = g->gate ? 1 : g->count,
+                  .gated = (void *)(own + plan.gate_at)};
+    for (int i = 0; i < g->count; i++) {
+        mm_job *job = &set.job[i];
+        job->p = matmul_product_of(g, i);
+        job->plan = plan.product[i];
+        job->weight = call->ptr[1 + 2 * i];
+        job->activations = (g->rows == 1 ? own : shared) + plan.activations_at[i];
+        job->prepares = plan.prepares[i];
+        job->unpacked = own + plan.unpacked_at;
+        job->packed = own + plan.packed_at;
+        job->out = (panel_output){.dtype = (mlxn_dtype)job->p.output_dtype,
+                                  .base = call->ptr[2 + 2 * i],
+                                  .stride = job->p.output_stride,
+                                  .rows = g->rows,
+                                  .columns = job->p.weight.rows};
+        job->pairs = (job->plan.groups + 1) / 2;
+    }
+    return set;
 }
 
 /* The packed bytes of a group; a plain weight is packed into slot 0 or 1 of the scratch. */
 static const uint8_t *mm_group(const mm_job *job, int64_t group, int slot)
 {
-    const matmul_weight *w = &job->p->weight;
+    const matmul_weight *w = &job->p.weight;
     if (w->packed)
         return job->weight + (size_t)group * job->plan.group_bytes;
     uint8_t *to = job->packed + (size_t)slot * job->plan.group_bytes;
@@ -55,52 +80,41 @@ static const uint8_t *mm_group(const mm_job *job, int64_t group, int slot)
 
 /* ---- one row ---- */
 
-static void mm_store_row(const mm_job *job, int64_t group, vf v)
+/* Both groups of a pair; the last one of an odd number is its own neighbour. */
+CPU_INLINE void mm_row_fast(const mm_job *job, mlxn_dtype dtype, int64_t pair, vf acc[2])
 {
-    const int64_t column = group * PACKED_ROWS, left = job->out.columns - column;
-    vf_store_as_n(job->out.dtype, job->out.base, column, v, left < 16 ? (int)left : 16);
+    const int both = 2 * pair + 1 < job->plan.groups;
+    for (int i = 0; i <= both; i++)
+        acc[i] =
+            matvec_fast(dtype, mm_group(job, 2 * pair + i, 0), job->activations, job->plan.tiles);
 }
 
-CPU_INLINE void mm_row_fast(const mm_job *job, mlxn_dtype dtype, int64_t begin, int64_t end)
-{
-    for (int64_t g = begin; g < end; g++)
-        mm_store_row(job, g,
-                     matvec_fast(dtype, mm_group(job, g, 0), job->activations, job->plan.tiles));
-}
-
-/* Two groups at a time; the last one of an odd number is its own neighbour. */
-CPU_INLINE void mm_row_exact(const mm_job *job, mlxn_dtype dtype, int64_t begin, int64_t end)
+CPU_INLINE void mm_row_exact(const mm_job *job, mlxn_dtype dtype, int64_t pair, vf acc[2])
 {
     const float *x = (const void *)job->activations;
-    for (int64_t g = begin; g < end; g += 2) {
-        const uint8_t *groups[2];
-        vf acc[2];
-        groups[0] = groups[1] = mm_group(job, g, 0);
-        if (g + 1 < end)
-            groups[1] = mm_group(job, g + 1, 1);
-        if (packed_format_of(dtype).kind == PACKED_FLOAT)
-            matvec_float(dtype, groups, x, job->plan.tiles, acc);
-        else
-            matvec_exact(dtype, groups, x, job->plan.tiles, acc);
-        mm_store_row(job, g, acc[0]);
-        if (g + 1 < end)
-            mm_store_row(job, g + 1, acc[1]);
-    }
+    const uint8_t *groups[2];
+    groups[0] = groups[1] = mm_group(job, 2 * pair, 0);
+    if (2 * pair + 1 < job->plan.groups)
+        groups[1] = mm_group(job, 2 * pair + 1, 1);
+    if (packed_format_of(dtype).kind == PACKED_FLOAT)
+        matvec_float(dtype, groups, x, job->plan.tiles, acc);
+    else
+        matvec_exact(dtype, groups, x, job->plan.tiles, acc);
 }
 
 #define MM_QUANTS(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q4_K) X(Q5_K) X(Q6_K)
 #define MM_FLOATS(X) X(F32) X(F16) X(BF16)
 
-static void mm_row_groups(const mm_job *job, int64_t begin, int64_t end)
+static void mm_row_pair(const mm_job *job, int64_t pair, vf acc[2])
 {
-    switch (job->p->weight.dtype * 2 + job->plan.quantised) {
-#define MM_FAST(name)                              \
-    case MLXN_##name * 2 + 1:                      \
-        mm_row_fast(job, MLXN_##name, begin, end); \
+    switch (job->p.weight.dtype * 2 + job->plan.quantised) {
+#define MM_FAST(name)                             \
+    case MLXN_##name * 2 + 1:                     \
+        mm_row_fast(job, MLXN_##name, pair, acc); \
         return;
-#define MM_EXACT(name)                              \
-    case MLXN_##name * 2:                           \
-        mm_row_exact(job, MLXN_##name, begin, end); \
+#define MM_EXACT(name)                             \
+    case MLXN_##name * 2:                          \
+        mm_row_exact(job, MLXN_##name, pair, acc); \
         return;
         MM_QUANTS(MM_FAST)
         MM_QUANTS(MM_EXACT)
@@ -110,13 +124,48 @@ static void mm_row_groups(const mm_job *job, int64_t begin, int64_t end)
     }
 }
 
-static void mm_single_row(const mm_job *job)
+/* The pairs [begin, end) of output i. */
+static void mm_row_run(const mm_set *set, int i, int64_t begin, int64_t end)
+{
+    const mm_job *job = &set->job[i];
+    for (int64_t pair = begin; pair < end; pair++) {
+        vf acc[2] = {vf_set(0), vf_set(0)}, up[2] = {vf_set(0), vf_set(0)};
+        mm_row_pair(job, pair, acc);
+        if (set->outputs < set->count)
+            mm_row_pair(&set->job[1], pair, up);
+        for (int half = 0; half < 2 && 2 * pair + half < job->plan.groups; half++) {
+            const int64_t column = (2 * pair + half) * PACKED_ROWS;
+            const int64_t left = job->out.columns - column;
+            const vf v =
+                set->outputs == set->count ? acc[half] : vf_mul(vf_gelu(acc[half]), up[half]);
+            vf_store_as_n(job->out.dtype, job->out.base, column, v, left < 16 ? (int)left : 16);
+        }
+    }
+}
+
+static void mm_single_row(mm_set *set)
 {
     int64_t begin, end;
-    cpu_share share = cpu_share_of(job->call, job->plan.groups, 2);
-    act_prepare(job->p, &job->plan, job->input, 0, 0, job->plan.tiles, job->activations);
-    while (cpu_share_next(job->call, &share, &begin, &end))
-        mm_row_groups(job, begin, end);
+    for (int i = 0; i < set->count; i++) {
+        const mm_job *job = &set->job[i];
+        if (job->prepares)
+            act_prepare(&job->p, &job->plan, set->input, 0, 0, job->plan.tiles, job->activations);
+    }
+    for (int i = 0; i < set->outputs; i++) {
+        set->job[i].share = cpu_share_of(set->call, set->job[i].pairs);
+        cpu_share_fixed(set->call, &set->job[i].share, &begin, &end);
+        mm_row_run(set, i, begin, end);
+    }
+    for (;;) {
+        int64_t item = (int64_t)mlxn_cpu_next(set->call);
+        int i = 0;
+        for (; i < set->outputs && item >= set->job[i].share.rest; i++)
+            item -= set->job[i].share.rest;
+        if (i == set->outputs)
+            return;
+        cpu_share_rest(&set->job[i].share, item, &begin, &end);
+        mm_row_run(set, i, begin, end);
+    }
 }
 
 /* ---- several rows ---- */
@@ -163,7 +212,7 @@ CPU_INLINE void mm_unpack_floats(mlxn_dtype dtype, const uint8_t *group, int64_t
 static void mm_unpack(const mm_job *job, const uint8_t *group, uint8_t *out)
 {
     const int64_t tiles = job->plan.tiles;
-    switch (job->p->weight.dtype * 2 + job->plan.quantised) {
+    switch (job->p.weight.dtype * 2 + job->plan.quantised) {
 #define MM_UNPACK(name)                                  \
     case MLXN_##name * 2 + 1:                            \
         mm_unpack_as(MLXN_##name, 1, group, tiles, out); \
@@ -207,66 +256,139 @@ static void mm_panel(const mm_job *job, const uint8_t *const groups[], const uin
     }
 }
 
-/* The pair of groups `pair` against the panels [begin, end) of the slab that starts at `first`. */
-static void mm_pair(const mm_job *job, int64_t pair, int unpack, int64_t first, int64_t begin,
-                    int64_t end)
+/* The pair of groups `pair` against the panels [begin, end) of the slab, into `out`: its row is
+ * that of panel 0, its column is added to the pair's. */
+static void mm_pair(const mm_job *job, int64_t pair, int unpack, int64_t begin, int64_t end,
+                    panel_output out)
 {
     const size_t bytes = job->plan.unpacked_bytes;
-    const int64_t group = PLAN_GROUPS * pair;
+    const int64_t group = PLAN_GROUPS * pair, row = out.row, column = out.column;
     const int both = group + 1 < job->plan.groups;
     const uint8_t *groups[PLAN_GROUPS] = {job->unpacked, job->unpacked + (both ? bytes : 0)};
-    panel_output out = job->out;
     for (int i = 0; unpack && i <= both; i++)
         mm_unpack(job, mm_group(job, group + i, 0), job->unpacked + (size_t)i * bytes);
     for (int64_t panel = begin; panel < end; panel++) {
         const uint8_t *act = job->activations + (size_t)panel * job->plan.panel_bytes;
-        out.row = first + panel * PLAN_PANEL;
+        out.row = row + panel * PLAN_PANEL;
         for (int i = 0; i < PLAN_GROUPS; i += PANEL_G) {
-            out.column = (group + i) * PACKED_ROWS;
+            out.column = column + (group + i) * PACKED_ROWS;
             if (out.column < out.columns)
                 mm_panel(job, groups + i, act, &out);
         }
     }
 }
 
-/* Each pair of groups is split into `parts` runs of panels where there are few pairs. */
-static void mm_many_rows(const mm_job *job)
+/* The same pair of both products of a gate, and the output of the two. */
+static void mm_gate_pair(const mm_set *set, int64_t pair, int64_t first, int64_t begin, int64_t end)
 {
-    const mlxn_cpu_call *call = job->call;
-    const int64_t pairs = (job->plan.groups + 1) / 2, wanted = 6 * (int64_t)call->n_threads;
-    int64_t parts = (wanted + pairs - 1) / pairs;
-    if (parts > job->plan.panels)
-        parts = job->plan.panels;
+    enum { WIDTH = PLAN_GROUPS * PACKED_ROWS };
+    const mm_job *job = &set->job[0];
+    const panel_output *out = &job->out;
+    const int64_t column = pair * WIDTH, row = first + begin * PLAN_PANEL;
+    const int64_t most = (end - begin) * PLAN_PANEL, left = out->rows - row;
+    const int64_t rows = left < most ? left : most;
+    for (int i = 0; i < 2; i++) {
+        const panel_output to = {.dtype = MLXN_F32,
+                                 .base = set->gated + i * rows * WIDTH,
+                                 .stride = WIDTH,
+                                 .row = -begin * PLAN_PANEL,
+                                 .rows = rows,
+                                 .column = -column,
+                                 .columns =
+                                     out->columns - column < WIDTH ? out->columns - column : WIDTH};
+        mm_pair(&set->job[i], pair, 1, begin, end, to);
+    }
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < WIDTH && column + c < out->columns; c += 16) {
+            const int64_t columns = out->columns - column - c;
+            const int n = columns < 16 ? (int)columns : 16;
+            const float *gate = set->gated + r * WIDTH + c, *up = gate + rows * WIDTH;
+            vf_store_as_n(out->dtype, out->base, (row + r) * out->stride + column + c,
+                          vf_mul(vf_gelu(vf_load_n(gate, n)), vf_load_n(up, n)), n);
+        }
+}
+
+/* Each pair of groups is split into `parts` runs of panels where there are few pairs. */
+static void mm_split_pairs(mm_set *set)
+{
+    const int64_t wanted = 6 * (int64_t)set->call->n_threads;
+    for (int i = 0; i < set->outputs; i++) {
+        mm_job *job = &set->job[i];
+        const int64_t parts = (wanted + job->pairs - 1) / job->pairs;
+        job->parts = parts < job->plan.panels ? parts : job->plan.panels;
+    }
+}
+
+/* Prepares the thread's share of a slab's activations, and waits for the others. */
+static void mm_prepare_slab(const mm_set *set, int64_t first, int64_t panels)
+{
+    int64_t begin, end;
+    if (first > 0) /* the slab before is still being read */
+        mlxn_cpu_barrier(set->call);
+    for (int i = 0; i < set->count; i++) {
+        const mm_job *job = &set->job[i];
+        if (!job->prepares)
+            continue;
+        cpu_split(set->call, panels * job->plan.tiles, &begin, &end);
+        act_prepare(&job->p, &job->plan, set->input, first, begin, end, job->activations);
+    }
+    mlxn_cpu_barrier(set->call);
+}
+
+static void mm_many_rows(mm_set *set)
+{
+    const matmul_plan *plan = &set->job[0].plan;
     int64_t item = -1, done = 0; /* item: taken and not yet run; done: items of earlier slabs */
-    for (int64_t first = 0; first < job->p->rows; first += job->plan.slab_rows) {
-        const int64_t left = job->p->rows - first;
-        const int64_t rows = left < job->plan.slab_rows ? left : job->plan.slab_rows;
+    mm_split_pairs(set);
+    for (int64_t first = 0; first < set->job[0].p.rows; first += plan->slab_rows) {
+        const int64_t left = set->job[0].p.rows - first;
+        const int64_t rows = left < plan->slab_rows ? left : plan->slab_rows;
         const int64_t panels = (rows + PLAN_PANEL - 1) / PLAN_PANEL;
-        int64_t begin, end, unpacked = -1;
-        if (first > 0) /* the slab before is still being read */
-            mlxn_cpu_barrier(call);
-        cpu_split(call, panels * job->plan.tiles, &begin, &end);
-        act_prepare(job->p, &job->plan, job->input, first, begin, end, job->activations);
-        mlxn_cpu_barrier(call);
+        int64_t items = 0, unpacked = -1, of = -1; /* which pair is, of which product */
+        mm_prepare_slab(set, first, panels);
+        for (int i = 0; i < set->outputs; i++)
+            items += set->job[i].pairs * set->job[i].parts;
         for (;; item = -1) {
             if (item < 0)
-                item = (int64_t)mlxn_cpu_next(call);
-            const int64_t pair = (item - done) / parts, part = (item - done) % parts;
-            if (pair >= pairs)
+                item = (int64_t)mlxn_cpu_next(set->call);
+            int64_t at = item - done;
+            if (at >= items)
                 break; /* it belongs to the next slab */
-            mm_pair(job, pair, pair != unpacked, first, panels * part / parts,
-                    panels * (part + 1) / parts);
+            int i = 0;
+            for (; at >= set->job[i].pairs * set->job[i].parts; i++)
+                at -= set->job[i].pairs * set->job[i].parts;
+            const mm_job *job = &set->job[i];
+            const int64_t pair = at / job->parts, part = at % job->parts;
+            const int64_t begin = panels * part / job->parts;
+            const int64_t end = panels * (part + 1) / job->parts;
+            panel_output out = job->out;
+            out.row = first;
+            if (set->outputs < set->count)
+                mm_gate_pair(set, pair, first, begin, end);
+            else
+                mm_pair(job, pair, pair != unpacked || i != of, begin, end, out);
             unpacked = pair;
+            of = i;
         }
-        done += pairs * parts;
+        done += items;
     }
+}
+
+static void mm_run(mm_set set)
+{
+    if (set.job[0].p.rows == 1)
+        mm_single_row(&set);
+    else
+        mm_many_rows(&set);
 }
 
 CPU_KERNEL(matmul)
 {
-    const mm_job job = mm_start(call);
-    if (job.p->rows == 1)
-        mm_single_row(&job);
-    else
-        mm_many_rows(&job);
+    const matmul_group_params one = matmul_group_of(call->args);
+    mm_run(mm_start(call, &one));
+}
+
+CPU_KERNEL(matmul_group)
+{
+    mm_run(mm_start(call, call->args));
 }

@@ -191,17 +191,6 @@ mlxn_status mlxn_matmul_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node, 
 
 /* ---- several products ---- */
 
-static matmul_params product_of(const matmul_group_params *g, int i)
-{
-    return (matmul_params){.weight = g->product[i].weight,
-                           .rows = g->rows,
-                           .input_stride = g->input_stride,
-                           .output_stride = g->product[i].output_stride,
-                           .input_dtype = g->input_dtype,
-                           .output_dtype = g->product[i].output_dtype,
-                           .fast = g->fast};
-}
-
 static int format_of(int dtype)
 {
     static const int8_t formats[] = {
@@ -217,7 +206,7 @@ static int in_one(const mlxn_gpu_traits *gpu, const matmul_group_params *g)
 {
     int one = gpu->schedule == MM_SCHEDULE_AUTO || gpu->schedule == MM_SCHEDULE_SHORT;
     for (int i = 0; i < g->count; i++) {
-        const matmul_params m = product_of(g, i);
+        const matmul_params m = matmul_product_of(g, i);
         one = one && choose(gpu, &m) == MM_SCHEDULE_SHORT && m.weight.packed &&
               format_of(m.weight.dtype) >= 0 && m.weight.dtype <= MLXN_Q6_K;
     }
@@ -232,7 +221,7 @@ static mlxn_status plan_one(const mlxn_gpu_traits *gpu, const matmul_group_param
     mlxn_gpu_launch shape = {0}, *launch;
     uint32_t groups = 0;
     for (int i = 0; i < g->count; i++) {
-        const matmul_params m = product_of(g, i);
+        const matmul_params m = matmul_product_of(g, i);
         p.product[i] = params_of(&m, stride);
         p.format[i] = format_of(m.weight.dtype);
         p.first[i] = groups;
@@ -302,7 +291,7 @@ mlxn_status mlxn_matmul_group_plan(const mlxn_gpu_traits *gpu, const mlxn_node *
         return plan_one(gpu, g, input, stride, plan);
     const int after = plan->n_launches > 0;
     for (int i = 0; i < g->count; i++) {
-        matmul_params m = product_of(g, i);
+        matmul_params m = matmul_product_of(g, i);
         output[i] = (mm_source){2 + 2 * i, 0};
         if (g->gate) {
             const size_t bytes = (size_t)(m.rows * m.weight.rows) * sizeof(float);

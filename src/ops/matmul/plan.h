@@ -33,8 +33,6 @@ typedef struct matmul_plan {
     size_t block_bytes;        /* activations: 32 k of a panel */
     size_t panel_bytes;
     size_t unpacked_tile, unpacked_bytes; /* unpacked: a tile, a group */
-    size_t shared_activations;            /* bytes of the activations that the team shares */
-    size_t thread_bytes;                  /* a thread's own scratch */
 } matmul_plan;
 
 static inline size_t plan_align(size_t bytes)
@@ -57,11 +55,63 @@ static inline matmul_plan plan_of(const matmul_params *p)
     m.panel_bytes = plan_align(m.block_bytes * (size_t)m.tiles);
     m.unpacked_tile = m.quantised ? PLAN_FAST_TILE : PLAN_EXACT_TILE;
     m.unpacked_bytes = m.unpacked_tile * (size_t)m.tiles;
-    m.shared_activations = single ? 0 : m.panel_bytes * (size_t)m.panels;
-    m.thread_bytes = single ? m.panel_bytes : m.unpacked_bytes * PLAN_GROUPS;
-    if (!p->weight.packed)
-        m.thread_bytes += m.group_bytes * PLAN_GROUPS;
     return m;
+}
+
+/* Several products of one input.  Products whose activations are prepared alike share them. */
+typedef struct group_plan {
+    matmul_plan product[MATMUL_GROUP_MAX];
+    size_t activations_at[MATMUL_GROUP_MAX]; /* a single row: in a thread's scratch, else shared */
+    int prepares[MATMUL_GROUP_MAX];          /* the first with these activations */
+    size_t activations;                      /* bytes of all */
+    size_t shared_bytes, thread_bytes;
+    size_t unpacked_at, packed_at, gate_at; /* in a thread's scratch, after a single row */
+} group_plan;
+
+static inline int plan_prepared_alike(const matmul_plan *a, const matmul_plan *b)
+{
+    return a->quantised == b->quantised &&
+           (!a->quantised || (a->format.zero_point == b->format.zero_point &&
+                              (a->format.kind == PACKED_DUAL) == (b->format.kind == PACKED_DUAL)));
+}
+
+static inline size_t plan_larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Floats of both products of a gate, for PLAN_GROUPS groups of columns. */
+static inline size_t plan_gate_bytes(const matmul_plan *m)
+{
+    return 2 * (size_t)m->slab_rows * PLAN_GROUPS * PACKED_ROWS * sizeof(float);
+}
+
+static inline group_plan plan_group(const matmul_group_params *g)
+{
+    group_plan p = {.activations = 0};
+    const int single = g->rows == 1;
+    size_t unpacked = 0, packed = 0;
+    for (int i = 0; i < g->count; i++) {
+        const matmul_params one = matmul_product_of(g, i);
+        const matmul_plan m = p.product[i] = plan_of(&one);
+        p.prepares[i] = 1;
+        p.activations_at[i] = p.activations;
+        for (int j = 0; j < i; j++)
+            if (plan_prepared_alike(&m, &p.product[j])) {
+                p.prepares[i] = 0;
+                p.activations_at[i] = p.activations_at[j];
+            }
+        if (p.prepares[i])
+            p.activations += m.panel_bytes * (size_t)m.panels;
+        unpacked = plan_larger(unpacked, single ? 0 : PLAN_GROUPS * m.unpacked_bytes);
+        packed = plan_larger(packed, one.weight.packed ? 0 : PLAN_GROUPS * m.group_bytes);
+    }
+    p.shared_bytes = single ? 0 : p.activations;
+    p.unpacked_at = single ? p.activations : 0;
+    p.packed_at = p.unpacked_at + unpacked;
+    p.gate_at = p.packed_at + packed;
+    p.thread_bytes = p.gate_at + (g->gate && !single ? plan_gate_bytes(&p.product[0]) : 0);
+    return p;
 }
 
 #endif

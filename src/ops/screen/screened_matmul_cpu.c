@@ -153,14 +153,19 @@ static void bound_group(const screen_job *job, int64_t g)
     vf_store_n(job->output + g * PACKED_ROWS, bound, left < PACKED_ROWS ? (int)left : PACKED_ROWS);
 }
 
-/* As mm_single_row divides the groups of a matrix. */
 static void bound_all(const screen_job *job)
 {
-    int64_t begin, end;
-    cpu_share share = cpu_share_of(job->call, packed_groups(job->p->matmul.weight.rows), 1);
-    while (cpu_share_next(job->call, &share, &begin, &end))
+    const cpu_share share = cpu_share_of(job->call, packed_groups(job->p->matmul.weight.rows));
+    int64_t begin, end, item;
+    cpu_share_fixed(job->call, &share, &begin, &end);
+    for (;;) {
         for (int64_t g = begin; g < end; g++)
             bound_group(job, g);
+        item = (int64_t)mlxn_cpu_next(job->call);
+        if (item >= share.rest)
+            return;
+        cpu_share_rest(&share, item, &begin, &end);
+    }
 }
 
 /* ---- products ---- */

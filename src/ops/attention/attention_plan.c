@@ -1,0 +1,132 @@
+/* attention_plan.c - launches of attention on a GPU: a group over all keys of a few queries
+ * (tiles), or, where those would be too few to fill the device, a group a chunk of keys and a
+ * second launch that merges (split). */
+#include "core/gpu.h"
+#include "kernels/text.h"
+#include "ops/attention/attention.h"
+#include "ops/attention/attention_plan.h"
+#include "ops/plans.h"
+
+const char *const mlxn_attention_faults[] = {"position", "sequence", "entry of the table", NULL};
+
+enum { MERGE_THREADS = 256, LEAST_THREADS = 128, MOST_THREADS = 256 };
+static const size_t most_scratch = (size_t)64 << 20;
+
+static const char *entry_of(const attention_params *p, int split)
+{
+    static const char *const entries[2][3] = {
+        {"attention_tiles_f32", "attention_tiles_f16", "attention_tiles_bf16"},
+        {"attention_split_f32", "attention_split_f16", "attention_split_bf16"}};
+    return entries[split][p->kv_dtype == K_F32 ? 0 : p->kv_dtype == K_F16 ? 1 : 2];
+}
+
+/* Whether eight elements of a key, two of a value, can be loaded at once. */
+static int is_wide(const attention_params *p, const mlxn_node *node)
+{
+    const int64_t grain = p->dim | p->k_slot | p->k_head | p->v_slot | p->v_head;
+    return grain % 8 == 0 && node->operands[ATTENTION_K].range.address % 16 == 0 &&
+           node->operands[ATTENTION_V].range.address % 16 == 0;
+}
+
+/* Most pieces of `keys` positions that one query can touch. */
+static int64_t pieces(const attention_params *p, int64_t keys)
+{
+    return attention_min((attention_span(p) + keys - 2) / keys + 1,
+                         (p->max_keys + keys - 1) / keys);
+}
+
+/* Records of a (query, head) at most, as attention_split_units counts them. */
+static int64_t records_of(const attention_params *p)
+{
+    const int64_t chunks = pieces(p, ATTENTION_KEYS);
+    const int64_t spans = pieces(p, ATTENTION_KEYS * ATTENTION_SPAN);
+    return chunks <= ATTENTION_MANY ? chunks : spans < ATTENTION_MANY ? ATTENTION_MANY : spans;
+}
+
+static attention_launch_params params_of(const attention_params *p, const mlxn_node *node, int rows)
+{
+    const int64_t shared = p->heads / p->kv_heads;
+    attention_launch_params a = {.p = *p,
+                                 .heads = (int32_t)attention_min(shared, rows),
+                                 .sequences = node->operands[ATTENTION_SEQUENCES].storage != NULL,
+                                 .wide = is_wide(p, node),
+                                 .records = (int32_t)records_of(p),
+                                 .record = (p->dim + 3 + 3) / 4 * 4};
+    a.queries = a.sequences || rows == ATTENTION_SPLIT_ROWS ? 1 : rows / a.heads;
+    a.head_blocks = (int32_t)((shared + a.heads - 1) / a.heads);
+    return a;
+}
+
+/* Bytes of all records; 0: too many. */
+static size_t scratch_of(const attention_launch_params *a)
+{
+    size_t n;
+    if (mlxn_mul_overflows((size_t)(a->p.tokens * a->p.heads), (size_t)a->records, &n) ||
+        mlxn_mul_overflows(n, (size_t)a->record * sizeof(float), &n) || n > most_scratch)
+        return 0;
+    return n;
+}
+
+static int choose_split(const mlxn_gpu_traits *gpu, const attention_launch_params *tiles,
+                        const attention_launch_params *split)
+{
+    const int64_t groups = (tiles->p.tokens + tiles->queries - 1) / tiles->queries *
+                           tiles->p.kv_heads * tiles->head_blocks;
+    if (!scratch_of(split) || split->p.tokens * split->p.kv_heads * split->head_blocks > UINT16_MAX)
+        return 0;
+    if (gpu->schedule != ATTENTION_SCHEDULE_AUTO)
+        return gpu->schedule == ATTENTION_SCHEDULE_SPLIT;
+    return split->records > 1 && groups * 4 < gpu->processors;
+}
+
+static mlxn_status add_launch(const attention_launch_params *a, const char *entry, size_t records,
+                              int has_records, mlxn_gpu_plan *plan, mlxn_gpu_launch **out)
+{
+    MLXN_TRY(mlxn_gpu_add(plan, mlxn_kernel_text_attention, entry, a, sizeof *a, out));
+    mlxn_gpu_bind_operands(*out, ATTENTION_OPERANDS);
+    mlxn_gpu_bind(*out, has_records ? MLXN_GPU_SCRATCH : MLXN_GPU_NONE, records);
+    mlxn_gpu_bind(*out, MLXN_GPU_FAULT, 0);
+    return MLXN_OK;
+}
+
+/* Two elements of the head a thread, as far as there are threads. */
+static void set_threads(const mlxn_gpu_traits *gpu, const attention_params *p,
+                        mlxn_gpu_launch *launch)
+{
+    int64_t threads = (p->dim + 63) / 64 * 32;
+    threads = threads < LEAST_THREADS ? LEAST_THREADS : attention_min(threads, MOST_THREADS);
+    launch->threads = gpu->threads_wanted ? gpu->threads_wanted : (uint32_t)threads;
+    launch->groups[2] = mlxn_gpu_groups((p->dim + 2 * launch->threads - 1) / (2 * launch->threads));
+}
+
+mlxn_status mlxn_attention_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node,
+                                mlxn_gpu_plan *plan)
+{
+    const attention_params *p = node->args;
+    const attention_launch_params tiles = params_of(p, node, ATTENTION_TILES_ROWS);
+    const attention_launch_params split = params_of(p, node, ATTENTION_SPLIT_ROWS);
+    mlxn_gpu_launch *launch;
+    if (p->kv_heads * tiles.head_blocks > UINT16_MAX)
+        return mlxn_fail(MLXN_ERR_UNSUPPORTED, "attention: more than %d key heads on a GPU",
+                         (int)UINT16_MAX);
+    if (!choose_split(gpu, &tiles, &split)) {
+        MLXN_TRY(add_launch(&tiles, entry_of(p, 0), 0, 0, plan, &launch));
+        launch->groups[0] = mlxn_gpu_groups((p->tokens + tiles.queries - 1) / tiles.queries);
+        launch->groups[1] = (uint32_t)(p->kv_heads * tiles.head_blocks);
+        set_threads(gpu, p, launch);
+        return MLXN_OK;
+    }
+    const size_t records = mlxn_gpu_scratch(plan, scratch_of(&split));
+    MLXN_TRY(add_launch(&split, entry_of(p, 1), records, 1, plan, &launch));
+    launch->groups[0] = mlxn_gpu_groups(split.records);
+    launch->groups[1] = (uint32_t)(p->tokens * p->kv_heads * split.head_blocks);
+    set_threads(gpu, p, launch);
+    MLXN_TRY(add_launch(&split, "attention_merge", records, 1, plan, &launch));
+    launch->after = 1;
+    launch->threads = gpu->threads_wanted > ATTENTION_MERGED ? gpu->threads_wanted
+                      : gpu->threads_wanted                  ? ATTENTION_MERGED
+                                                             : MERGE_THREADS;
+    launch->groups[0] = mlxn_gpu_groups(p->tokens * p->heads);
+    launch->groups[1] = mlxn_gpu_groups((p->dim + ATTENTION_MERGED - 1) / ATTENTION_MERGED);
+    return MLXN_OK;
+}

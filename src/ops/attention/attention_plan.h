@@ -1,0 +1,11 @@
+/* attention_plan.h - the schedules of attention.kernel, which give the same bits. */
+#ifndef MLXN_OPS_ATTENTION_ATTENTION_PLAN_H
+#define MLXN_OPS_ATTENTION_ATTENTION_PLAN_H
+
+typedef enum attention_schedule {
+    ATTENTION_SCHEDULE_AUTO,
+    ATTENTION_SCHEDULE_TILES,
+    ATTENTION_SCHEDULE_SPLIT, /* where the records are not too many */
+} attention_schedule;
+
+#endif
