@@ -1,4 +1,4 @@
-/* attention_mutants_test.c - broken twins of attention.kernel. */
+/* attention_mutants_test.c - broken twins of attention.kernel and attention_decode.kernel. */
 #include "kernels/text.h"
 #include "mutants.h"
 #include "ops/attention/attention_plan.h"
@@ -93,4 +93,37 @@ TEST(mutants_of_attention)
                                      .count = test_full() ? ALL : QUICK,
                                      .tests = "attention_",
                                      .schedules = ATTENTION_SCHEDULE_SPLIT});
+}
+
+static const emu_mutant decode_mutants[] = {
+    {"barrier before the keys missing", "k_barrier(); /* slots and queries */", ""},
+    {"barrier after the scores missing", "k_barrier(); /* scores */", ""},
+    {"barrier after the weights missing", "k_barrier(); /* weights */\n    decode", "decode"},
+    {"merge: barrier after the weights missing", "k_barrier(); /* weights */\n        }", "}"},
+    {"merge: barrier after the spans missing", "k_barrier(); /* spans */", ""},
+    {"heads of the block before", "y.head = key_head * shared + block;",
+     "y.head = key_head * shared;"},
+    {"one chunk too few", "chunk > position / ATTENTION_KEYS",
+     "chunk >= position / ATTENTION_KEYS"},
+    {"keys after the query", "|| at > position)", ")"},
+    {"slots of a ring", "(uint)at % (uint)p->slots", "(uint)at"},
+    {"row of the table", "sequence * p->table_columns + at", "at"},
+    {"bad entries are not noted", "k_atomic_or(o.fault, (uint)ATTENTION_FAULT_ENTRY);", ""},
+    {"lanes summed otherwise", "sum[r] += k_xor(sum[r], 2u);\n        sum[r] += k_xor(sum[r], 1u);",
+     "sum[r] += k_xor(sum[r], 1u);\n        sum[r] += k_xor(sum[r], 2u);"},
+    {"values of all keys", "seen ? e : ATTENTION_UNSEEN", "seen ? e : 0.0f"},
+    {"spans from the query's first chunk on", "chunk % ATTENTION_SPAN, count", "0, count"},
+    {"older weight 1", "k_uint4(k_bits(k_exp(before - m)),", "k_uint4(k_bits(1.0f),"},
+    {"maximum of the span's first record", "if (i == decode_end(u, span) - 1)", "if (i == first)"},
+    {"rows with bad entries written", "if (y.ok != 0.0f)", ""},
+};
+
+TEST(mutants_of_attention_decode)
+{
+    emu_check_mutants(&(emu_mutants){
+        .text = mlxn_kernel_text_attention_decode,
+        .list = decode_mutants,
+        .count = test_full() ? (int)(sizeof decode_mutants / sizeof *decode_mutants) : 3,
+        .tests = "attention_",
+        .schedules = ATTENTION_SCHEDULE_DECODE});
 }

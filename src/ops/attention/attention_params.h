@@ -42,6 +42,8 @@ enum {
     ATTENTION_MANY = 128,      /* more chunks than these are split by span */
     ATTENTION_MERGED = 64,     /* elements of the head that a group of the merge works on */
     ATTENTION_BATCH = 32,      /* records that it works on at a time */
+    ATTENTION_DECODE_THREADS = 128, /* of attention_decode.kernel, */
+    ATTENTION_DECODE_MERGERS = 256, /* of its merge */
 };
 
 /* A group's rows: `heads` heads of one key head from `head` on, of `queries` tokens. */

@@ -1,6 +1,6 @@
 /* attention_plan.c - launches of attention on a GPU: a group over all keys of a few queries
  * (tiles), or, where those would be too few to fill the device, a group a chunk of keys and a
- * second launch that merges (split). */
+ * second launch that merges (split), by attention_decode.kernel where it serves. */
 #include "core/gpu.h"
 #include "kernels/text.h"
 #include "ops/attention/attention.h"
@@ -75,17 +75,19 @@ static int choose_split(const mlxn_gpu_traits *gpu, const attention_launch_param
     if (!scratch_of(split) || split->p.tokens * split->p.kv_heads * split->head_blocks > UINT16_MAX)
         return 0;
     if (gpu->schedule != ATTENTION_SCHEDULE_AUTO)
-        return gpu->schedule == ATTENTION_SCHEDULE_SPLIT;
+        return gpu->schedule != ATTENTION_SCHEDULE_TILES;
     return split->records > 1 && groups * 4 < gpu->processors;
 }
 
-static mlxn_status add_launch(const attention_launch_params *a, const char *entry, size_t records,
-                              int has_records, mlxn_gpu_plan *plan, mlxn_gpu_launch **out)
+static mlxn_status add_launch(const attention_launch_params *a, const char *text, const char *entry,
+                              size_t records, int has_records, mlxn_gpu_plan *plan,
+                              mlxn_gpu_launch **out)
 {
-    MLXN_TRY(mlxn_gpu_add(plan, mlxn_kernel_text_attention, entry, a, sizeof *a, out));
+    MLXN_TRY(mlxn_gpu_add(plan, text, entry, a, sizeof *a, out));
     mlxn_gpu_bind_operands(*out, ATTENTION_OPERANDS);
     mlxn_gpu_bind(*out, has_records ? MLXN_GPU_SCRATCH : MLXN_GPU_NONE, records);
     mlxn_gpu_bind(*out, MLXN_GPU_FAULT, 0);
+    (*out)->early = 1;
     return MLXN_OK;
 }
 
@@ -99,6 +101,42 @@ static void set_threads(const mlxn_gpu_traits *gpu, const attention_params *p,
     launch->groups[2] = mlxn_gpu_groups((p->dim + 2 * launch->threads - 1) / (2 * launch->threads));
 }
 
+/* Whether attention_decode.kernel can do what is split. */
+static int can_decode(const mlxn_gpu_traits *gpu, const attention_launch_params *split,
+                      const mlxn_node *node)
+{
+    const attention_params *p = &split->p;
+    return gpu->schedule != ATTENTION_SCHEDULE_SPLIT && split->wide && p->dim <= ATTENTION_STAGED &&
+           pieces(p, ATTENTION_KEYS) <= ATTENTION_MANY && p->tokens <= UINT16_MAX &&
+           (p->q_token | p->q_head) % 4 == 0 && node->operands[ATTENTION_Q].range.address % 16 == 0;
+}
+
+static mlxn_status add_decode(const attention_launch_params *split, mlxn_gpu_plan *plan)
+{
+    static const char *const entries[] = {
+        [K_F32] = "attention_decode_f32",
+        [K_F16] = "attention_decode_f16",
+        [K_BF16] = "attention_decode_bf16",
+    };
+    const attention_params *p = &split->p;
+    const size_t records = mlxn_gpu_scratch(plan, scratch_of(split));
+    mlxn_gpu_launch *launch;
+    MLXN_TRY(add_launch(split, mlxn_kernel_text_attention_decode, entries[p->kv_dtype], records, 1,
+                        plan, &launch));
+    launch->threads = ATTENTION_DECODE_THREADS;
+    launch->groups[0] = (uint32_t)split->records;
+    launch->groups[1] = (uint32_t)(p->kv_heads * split->head_blocks);
+    launch->groups[2] = (uint32_t)p->tokens;
+    MLXN_TRY(add_launch(split, mlxn_kernel_text_attention_decode, "attention_decode_merge", records,
+                        1, plan, &launch));
+    launch->after = 1;
+    launch->threads = ATTENTION_DECODE_MERGERS;
+    launch->groups[0] = (uint32_t)p->heads;
+    launch->groups[1] = (uint32_t)((p->dim + ATTENTION_MERGED - 1) / ATTENTION_MERGED);
+    launch->groups[2] = (uint32_t)p->tokens;
+    return MLXN_OK;
+}
+
 mlxn_status mlxn_attention_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node,
                                 mlxn_gpu_plan *plan)
 {
@@ -110,18 +148,23 @@ mlxn_status mlxn_attention_plan(const mlxn_gpu_traits *gpu, const mlxn_node *nod
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "attention: more than %d key heads on a GPU",
                          (int)UINT16_MAX);
     if (!choose_split(gpu, &tiles, &split)) {
-        MLXN_TRY(add_launch(&tiles, entry_of(p, 0), 0, 0, plan, &launch));
+        MLXN_TRY(
+            add_launch(&tiles, mlxn_kernel_text_attention, entry_of(p, 0), 0, 0, plan, &launch));
         launch->groups[0] = mlxn_gpu_groups((p->tokens + tiles.queries - 1) / tiles.queries);
         launch->groups[1] = (uint32_t)(p->kv_heads * tiles.head_blocks);
         set_threads(gpu, p, launch);
         return MLXN_OK;
     }
+    if (can_decode(gpu, &split, node))
+        return add_decode(&split, plan);
     const size_t records = mlxn_gpu_scratch(plan, scratch_of(&split));
-    MLXN_TRY(add_launch(&split, entry_of(p, 1), records, 1, plan, &launch));
+    MLXN_TRY(
+        add_launch(&split, mlxn_kernel_text_attention, entry_of(p, 1), records, 1, plan, &launch));
     launch->groups[0] = mlxn_gpu_groups(split.records);
     launch->groups[1] = (uint32_t)(p->tokens * p->kv_heads * split.head_blocks);
     set_threads(gpu, p, launch);
-    MLXN_TRY(add_launch(&split, "attention_merge", records, 1, plan, &launch));
+    MLXN_TRY(add_launch(&split, mlxn_kernel_text_attention, "attention_merge", records, 1, plan,
+                        &launch));
     launch->after = 1;
     launch->threads = gpu->threads_wanted > ATTENTION_MERGED ? gpu->threads_wanted
                       : gpu->threads_wanted                  ? ATTENTION_MERGED

@@ -5,7 +5,8 @@
 typedef enum attention_schedule {
     ATTENTION_SCHEDULE_AUTO,
     ATTENTION_SCHEDULE_TILES,
-    ATTENTION_SCHEDULE_SPLIT, /* where the records are not too many */
+    ATTENTION_SCHEDULE_SPLIT,  /* where the records are not too many */
+    ATTENTION_SCHEDULE_DECODE, /* split, by attention_decode.kernel where it serves */
 } attention_schedule;
 
 #endif

@@ -1,0 +1,132 @@
+/* attention_text.h - what the kernel texts of attention share: operands, which keys a query sees,
+ * records of chunks, pairs of value elements.  Kernel text. */
+#ifndef MLXN_OPS_ATTENTION_ATTENTION_TEXT_H
+#define MLXN_OPS_ATTENTION_ATTENTION_TEXT_H
+
+#include "kernels/dialect.h"
+#include "kernels/math.h"
+#include "kernels/vector.h"
+#include "ops/attention/attention_params.h"
+
+#define ATTENTION_LOWEST -0x1.fffffep127f
+#define ATTENTION_UNSEEN -1.0f /* in place of e_j >= 0 */
+
+struct attention_thread {
+    uint group_x, group_y, group_z, groups_x, thread, threads, lane, simd;
+};
+#define ATTENTION_THREAD                                                                           \
+    {                                                                                              \
+        k_group3.x, k_group3.y, k_group3.z, k_groups3.x, k_thread3.x, k_threads3.x, k_lane, k_simd \
+    }
+
+struct attention_operands {
+    GLOBAL(const uchar) q;
+    GLOBAL(const uchar) k;
+    GLOBAL(const uchar) v;
+    GLOBAL(uchar) output;
+    GLOBAL(const int) positions;
+    GLOBAL(const int) sequences;
+    GLOBAL(const int) table;
+    GLOBAL(float) records;
+    GLOBAL(uint) fault;
+};
+/* INOUT, so that no compiler takes them for constant and reads them before k_wait(). */
+#define ATTENTION_OPERAND_LIST                                                         \
+    INOUT(uchar, q, 0), INOUT(uchar, k, 1), INOUT(uchar, v, 2), OUT(uchar, output, 3), \
+        INOUT(int, positions, 4), INOUT(int, sequences, 5), INOUT(int, table, 6),      \
+        INOUT(float, records, 7), OUT(uint, fault, 8), ARGS(attention_launch_params, a, 9)
+#define ATTENTION_GATHER                                             \
+    {                                                                \
+        q, k, v, output, positions, sequences, table, records, fault \
+    }
+
+/* ---- who sees what ---- */
+
+FN int attention_first_key(CONSTANT(attention_params) p, int position)
+{
+    return p->window != 0 && position >= p->window ? position - (int)p->window + 1 : 0;
+}
+
+/* Position of query t; -1 if it takes no part.  One out of range, its sequence too, is noted. */
+FN int attention_query(CONSTANT(attention_launch_params) a, REF(attention_operands) o, int64_t t,
+                       bool note)
+{
+    CONSTANT(attention_params) p = &a->p;
+    const int position = o.positions[t];
+    if (position < 0)
+        return -1;
+    const int64_t seen = (int64_t)position + 1 - attention_first_key(p, position);
+    const int64_t sequence = a->sequences != 0 ? o.sequences[t] : 0;
+    uint fault = 0u;
+    if (position >= p->max_keys || (p->slot_map == ATTENTION_LINEAR && position >= p->slots) ||
+        (p->slot_map == ATTENTION_RING && seen > p->slots) ||
+        (p->slot_map == ATTENTION_BY_TABLE && position >= p->table_columns))
+        fault = (uint)ATTENTION_FAULT_POSITION;
+    else if (p->slot_map == ATTENTION_BY_TABLE && (sequence < 0 || sequence >= p->table_rows))
+        fault = (uint)ATTENTION_FAULT_SEQUENCE;
+    if (fault != 0u && note)
+        k_atomic_or(o.fault, fault);
+    return fault == 0u ? position : -1;
+}
+
+FN float attention_larger(float a, float b)
+{
+    return a > b ? a : b;
+}
+
+/* Record i of a (query, head): o, then m, l and whether all keys had a slot. */
+FN int64_t attention_record(CONSTANT(attention_launch_params) a, int64_t token, int64_t head,
+                            int64_t i)
+{
+    return ((token * a->p.heads + head) * a->records + i) * a->record;
+}
+
+/* ---- values ---- */
+
+/* Two neighbouring elements of a value, as they are stored. */
+template <class D> struct attention_pair {
+    uint both;
+};
+template <> struct attention_pair<k_f32> {
+    float low, high;
+};
+FN float attention_low(k_f32, REF(attention_pair<k_f32>) x)
+{
+    return x.low;
+}
+FN float attention_high(k_f32, REF(attention_pair<k_f32>) x)
+{
+    return x.high;
+}
+template <class D> FN float attention_low(D, REF(attention_pair<D>) x)
+{
+    return k_low(D(), x.both);
+}
+template <class D> FN float attention_high(D, REF(attention_pair<D>) x)
+{
+    return k_high(D(), x.both);
+}
+
+/* Elements i and i + 1 of a row of n, i even; 0 past its end. */
+FN attention_pair<k_f32> attention_load(k_f32, GLOBAL(const uchar) p, int64_t i, bool second, bool)
+{
+    attention_pair<k_f32> y;
+    y.low = ((GLOBAL(const float))p)[i];
+    y.high = second ? (float)((GLOBAL(const float))p)[i + 1] : 0.0f;
+    return y;
+}
+template <class D>
+FN attention_pair<D> attention_load(D, GLOBAL(const uchar) p, int64_t i, bool second, bool wide)
+{
+    attention_pair<D> y;
+    if (wide) {
+        y.both = ((GLOBAL(const uint))p)[i / 2];
+        return y;
+    }
+    y.both = ((GLOBAL(const ushort))p)[i];
+    if (second)
+        y.both |= (uint)((GLOBAL(const ushort))p)[i + 1] << 16;
+    return y;
+}
+
+#endif
