@@ -118,7 +118,7 @@ static const emu_mutant decode_mutants[] = {
     {"rows with bad entries written", "if (y.ok != 0.0f)", ""},
 };
 
-TEST(mutants_of_attention_decode)
+TEST(mutants_of_decode)
 {
     emu_check_mutants(&(emu_mutants){
         .text = mlxn_kernel_text_attention_decode,
