@@ -56,7 +56,7 @@ static const emu_mutant mutants[] = {
     {"barrier before the next batch missing", "k_barrier(); /* before the next batch */", ""},
     {"barrier after the gathering missing", "first, g);\n            k_barrier();", "first, g);"},
     {"merge: barrier after the weights missing",
-     "base, n, (int)g.thread);\n            k_barrier();", "base, n, (int)g.thread);"},
+     "base, n, (int)g.tid);\n            k_barrier();", "base, n, (int)g.tid);"},
     {"second element of a pair", "x.both);\n}\n\n/* Elements i and i + 1",
      "x.both << 16);\n}\n\n/* Elements i and i + 1"},
     {"values of the key before", "o.v, slot * p->v_slot", "o.v, (slot ^ 1) * p->v_slot"},
