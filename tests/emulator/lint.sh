@@ -7,8 +7,7 @@
 root=$1
 shift
 if [ $# -eq 0 ]; then
-    set -- $(find "$root/src" -name '*.kernel' ! -name '*_cuda.kernel' ! -path '*/backends/cuda/*' | sort) \
-        "$root"/src/kernels/math.h \
+    set -- $(find "$root/src" -name '*.kernel' ! -name '*_cuda.kernel' | sort) "$root"/src/kernels/math.h \
         "$root"/src/kernels/vector.h "$root"/src/kernels/quants.h "$root"/src/kernels/blocks.h \
         $(grep -lE '^#include "kernels/(dialect|types)' "$root"/src/ops/*/*.h)
 fi
