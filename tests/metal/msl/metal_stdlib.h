@@ -45,8 +45,7 @@ float sqrt(float);
 }
 } // namespace metal
 
-template <typename To, typename From>
-To as_type(From from)
+template <typename To, typename From> To as_type(From from)
 {
     static_assert(sizeof(To) == sizeof(From), "as_type keeps the size");
     To to;
