@@ -27,9 +27,8 @@ static const emu_mutant list_argmax[] = {
      "list[high] = a;\n                }\n            }"},
     {"list: no room for all", "if (n > (uint)SAMPLING_K_MAX)", "if (false)"},
     {"members: bound by the block's number", "key = bound >> 32 << 32;", "key = bound;"},
-    {"a block misses its last id",
-     "i = begin + lane; i < end; i += 32) {\n        const uint64_t key",
-     "i = begin + lane; i < end - 1; i += 32) {\n        const uint64_t key"},
+    {"a block misses its last id", "i = begin + lane; i < end; i += 32) {\n        const uint key",
+     "i = begin + lane; i < end - 1; i += 32) {\n        const uint key"},
     {"argmax: one simdgroup's best", "best = rank_group_greatest(best, parts, t);\n    if (t.simd",
      "best = rank_simd_greatest(best);\n    if (t.simd"},
     {"a carry of sums twice", "y.before += i < t.simd ? part : 0;",
@@ -127,7 +126,7 @@ static const emu_mutant all_degenerate[] = {
     {"NaN alone: a draw", "if (key == 0u) {", "if (false) {"},
 };
 
-static const emu_mutant all_draws[] = {
+static const emu_mutant all_cuts[] = {
     {"a carry to the high word lost", "+ (before + low < low ? 1u : 0u);\n        if (high",
      ";\n        if (high"},
     {"a group's carry lost", "+ (before + low < low ? 1u : 0u);\n    if (high", ";\n    if (high"},
@@ -184,7 +183,7 @@ TEST(mutants_of_sample_all)
 {
     const char *text = mlxn_kernel_text_sample_all;
     check(text, all_degenerate, COUNT(all_degenerate), "sampling_degenerate");
-    check(text, all_draws, COUNT(all_draws), "sampling_draws");
+    check(text, all_cuts, COUNT(all_cuts), "sampling_top_p");
     check(text, all_top_p, COUNT(all_top_p), "sampling_top_p");
     check(text, all_extreme, COUNT(all_extreme), "sampling_extreme");
     check(text, all_negative, COUNT(all_negative), "sampling_negative");

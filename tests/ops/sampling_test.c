@@ -586,6 +586,34 @@ TEST(sampling_top_p_border)
     }
 }
 
+/* top_p looks at what top_k leaves, the lower ids of many equal logits: weights 1 and 2599 times w.
+ * The share is a little more than what 1 and 900 times w have, so one more is kept, and a bit lost
+ * from any sum shows. */
+TEST(sampling_top_p_of_top_k)
+{
+    enum { VOCAB = 3000, DRAWS = 24, TOP = 2500 };
+    const float depth = 6; /* two groups of 2048 ids carry between low words */
+    const double w = exp((double)-depth), share = (1 + 900 * w) / (1 + 2599 * w);
+    const filters f = {2600, 1, nextafterf(nextafterf((float)share, 1), 1), 0};
+    int n, high = 0;
+    const rig_device *cpu = rig_cpu_devices(&n), *devices = rig_devices(&n);
+    float x[VOCAB];
+    for (int i = 0; i < VOCAB; i++)
+        x[i] = i == TOP ? depth : 0;
+    int32_t *want = draw_tokens(cpu, x, VOCAB, &f, 3, 0, DRAWS);
+    for (int i = 0; i < DRAWS; i++) {
+        CHECK(want[i] <= 900 || want[i] == TOP);
+        high += want[i] > 700 && want[i] <= 900;
+    }
+    CHECK(high > 0);
+    for (int d = 0; d < n; d++) {
+        int32_t *tokens = draw_tokens(&devices[d], x, VOCAB, &f, 3, 0, DRAWS);
+        CHECK(!memcmp(want, tokens, DRAWS * sizeof *want));
+        free(tokens);
+    }
+    free(want);
+}
+
 /* min_p looks at weights without the temperature: 1 and 0.37 here, drawn by as 1 and 0.78. */
 TEST(sampling_min_p)
 {

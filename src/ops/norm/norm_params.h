@@ -33,7 +33,7 @@ typedef struct norm_params {
     float eps, weight_bias;
 } norm_params;
 
-/* norm_add and residual_norm as one kernel text has them. */
+/* rms_norm, norm_add and residual_norm as one kernel text has them. */
 enum {
     NORM_ROW_INPUT,
     NORM_ROW_RESIDUAL,

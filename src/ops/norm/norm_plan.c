@@ -1,17 +1,18 @@
-/* norm_plan.c - launches of norm_add and residual_norm on a GPU; rms_norm is planned by qkv_plan.c.
- */
+/* norm_plan.c - launches of rms_norm, norm_add and residual_norm on a GPU. */
 #include "kernels/text.h"
 #include "ops/norm/norm_params.h"
 #include "ops/plans.h"
 
+enum { NORM_ADD, RESIDUAL_NORM, RMS_NORM };
 enum { HELD_THREADS = 512, TILES_THREADS = 256 };
 
 /* The text's operands as those of each operator; -1: it has none. */
-static const int8_t operands_of[2][NORM_ROW_OPERANDS] = {
+static const int8_t operands_of[3][NORM_ROW_OPERANDS] = {
     {NORM_ADD_INPUT, NORM_ADD_RESIDUAL, NORM_ADD_WEIGHT, NORM_ADD_WEIGHT2, NORM_ADD_OUTPUT,
      NORM_ADD_OUTPUT_NORM},
     {RESIDUAL_NORM_INPUT, RESIDUAL_NORM_RESIDUAL, RESIDUAL_NORM_WEIGHT, -1, RESIDUAL_NORM_OUTPUT,
      RESIDUAL_NORM_SUM},
+    {RMS_NORM_INPUT, -1, RMS_NORM_WEIGHT, -1, RMS_NORM_OUTPUT, -1},
 };
 
 /* Whether all rows can go 16 bytes (8 for dtypes of two bytes) at a time, and how many threads
@@ -35,8 +36,8 @@ static uint32_t held_threads(int64_t dim) /* a vector a thread, or two */
     return (uint32_t)((dim + 32 * each - 1) / (32 * each) * 32);
 }
 
-mlxn_status mlxn_norm_row_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node,
-                               mlxn_gpu_plan *plan)
+static mlxn_status plan_rows(const mlxn_gpu_traits *gpu, const mlxn_node *node, int kind,
+                             mlxn_gpu_plan *plan)
 {
     static const char *const entries[2][3] = {
         {"norm_tiles_f32", "norm_tiles_f16", "norm_tiles_bf16"},
@@ -46,15 +47,14 @@ mlxn_status mlxn_norm_row_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node
     uint64_t addresses = 0;
     norm_row_params p = {.rows = norm->rows,
                          .dim = norm->dim,
-
-                         .residual_first = norm->residual_first,
+                         .residual_first = kind != NORM_ADD,
                          .weight_dtype = norm->weight_dtype,
                          .weight2_dtype = norm->weight2_dtype,
                          .eps = norm->eps,
                          .weight_bias = norm->weight_bias};
     int bound[NORM_ROW_OPERANDS];
     for (int i = 0; i < NORM_ROW_OPERANDS; i++) {
-        const int at = operands_of[p.residual_first][i];
+        const int at = operands_of[kind][i];
         bound[i] = at >= 0 && node->operands[at].storage ? at : MLXN_GPU_NONE;
         if (bound[i] < 0)
             continue;
@@ -71,7 +71,21 @@ mlxn_status mlxn_norm_row_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node
         mlxn_gpu_add(plan, mlxn_kernel_text_norm, entries[is_held][dtype], &p, sizeof p, &launch));
     for (int i = 0; i < NORM_ROW_OPERANDS; i++)
         mlxn_gpu_bind(launch, bound[i], 0);
+    launch->early = 1;
     launch->threads = threads;
     launch->groups[0] = mlxn_gpu_groups(p.rows);
     return MLXN_OK;
+}
+
+mlxn_status mlxn_norm_row_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node,
+                               mlxn_gpu_plan *plan)
+{
+    const norm_params *norm = node->args;
+    return plan_rows(gpu, node, norm->residual_first ? RESIDUAL_NORM : NORM_ADD, plan);
+}
+
+mlxn_status mlxn_rms_norm_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node,
+                               mlxn_gpu_plan *plan)
+{
+    return plan_rows(gpu, node, RMS_NORM, plan);
 }

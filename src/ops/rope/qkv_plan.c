@@ -4,7 +4,6 @@
  * registers reaches 0.91 to 0.94 of copy speed on many tokens, a simdgroup a head 0.55 to 0.68; on
  * few tokens the latter is as fast or faster, and it takes every shape. */
 #include "kernels/text.h"
-#include "ops/norm/norm_params.h"
 #include "ops/plans.h"
 #include "ops/rope/qkv_plan.h"
 
@@ -92,57 +91,17 @@ mlxn_status mlxn_qkv_plan(const mlxn_gpu_traits *gpu, const qkv_params *p,
     return MLXN_OK;
 }
 
-/* Plans with the operands of a node: operand[i] is the node's number of operand i, or -1. */
-static mlxn_status plan_operands(const mlxn_gpu_traits *gpu, const mlxn_node *node,
-                                 const qkv_params *p, const int operand[QKV_OPERANDS],
-                                 mlxn_gpu_plan *plan)
-{
-    uint64_t addresses[QKV_OPERANDS] = {0};
-    mlxn_gpu_launch *launch;
-    for (int i = 0; i < QKV_OPERANDS; i++)
-        if (operand[i] >= 0)
-            addresses[i] = node->operands[operand[i]].range.address;
-    MLXN_TRY(mlxn_qkv_plan(gpu, p, addresses, plan, &launch, NULL));
-    for (int i = 0; i < QKV_OPERANDS; i++)
-        mlxn_gpu_bind(launch, operand[i] < 0 ? MLXN_GPU_NONE : operand[i], 0);
-    mlxn_gpu_bind(launch, MLXN_GPU_FAULT, 0);
-    return MLXN_OK;
-}
-
 const char *const mlxn_qkv_prepare_faults[] = {"position", "slot", NULL};
 
 mlxn_status mlxn_qkv_prepare_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node,
                                   mlxn_gpu_plan *plan)
 {
-    int operand[QKV_OPERANDS];
+    uint64_t addresses[QKV_OPERANDS];
+    mlxn_gpu_launch *launch;
     for (int i = 0; i < QKV_OPERANDS; i++)
-        operand[i] = i;
-    return plan_operands(gpu, node, node->args, operand, plan);
-}
-
-/* rms_norm: rows are tokens of one head. */
-mlxn_status mlxn_rms_norm_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node,
-                               mlxn_gpu_plan *plan)
-{
-    const norm_params *norm = node->args;
-    const int weighted = node->operands[RMS_NORM_WEIGHT].storage != NULL;
-    int operand[QKV_OPERANDS];
-    qkv_params p = {.tokens = norm->rows,
-                    .dim = norm->dim,
-                    .dtype = norm->dtype,
-                    .eps = norm->eps,
-                    .weight_bias = norm->weight_bias,
-                    .attention_factor = 1.0f,
-                    .present = 1 << QKV_INPUT | 1 << QKV_OUTPUT | weighted << QKV_WEIGHT};
-    p.part[0] = (qkv_part_params){.heads = 1,
-                                  .input_token = norm->stride[RMS_NORM_INPUT],
-                                  .output_token = norm->stride[RMS_NORM_OUTPUT],
-                                  .norm = weighted ? QKV_NORM_WEIGHTED : QKV_NORM_WEIGHTLESS,
-                                  .weight_dtype = norm->weight_dtype};
-    for (int i = 0; i < QKV_OPERANDS; i++)
-        operand[i] = -1;
-    operand[QKV_INPUT] = RMS_NORM_INPUT;
-    operand[QKV_OUTPUT] = RMS_NORM_OUTPUT;
-    operand[QKV_WEIGHT] = weighted ? RMS_NORM_WEIGHT : -1;
-    return plan_operands(gpu, node, &p, operand, plan);
+        addresses[i] = node->operands[i].storage ? node->operands[i].range.address : 0;
+    MLXN_TRY(mlxn_qkv_plan(gpu, node->args, addresses, plan, &launch, NULL));
+    mlxn_gpu_bind_operands(launch, QKV_OPERANDS);
+    mlxn_gpu_bind(launch, MLXN_GPU_FAULT, 0);
+    return MLXN_OK;
 }
