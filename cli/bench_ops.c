@@ -80,13 +80,13 @@ typedef struct ops_bench {
 static void read_kernel(const mlxn_cpu_call *call)
 {
     const uint64_t *data = call->ptr[0];
-    size_t words = (size_t)SWEEP_MIB << 17, part = words / call->n_threads / 32 * 32;
+    size_t words = (size_t)SWEEP_MIB << 17, part = words / call->n_threads / 8 * 8;
     size_t at = part * call->thread, end = call->thread + 1 == call->n_threads ? words : at + part;
-    uint64_t sum[32] = {0}, total = 0;
-    for (; at + 32 <= end; at += 32)
-        for (size_t i = 0; i < 32; i++)
+    uint64_t sum[8] = {0}, total = 0;
+    for (; at + 8 <= end; at += 8)
+        for (size_t i = 0; i < 8; i++)
             sum[i] += data[at + i];
-    for (size_t i = 0; i < 32; i++)
+    for (size_t i = 0; i < 8; i++)
         total += sum[i];
     ((uint64_t *)call->ptr[1])[call->thread * 8] = total;
 }
