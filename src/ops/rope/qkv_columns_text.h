@@ -8,8 +8,7 @@
 #include "ops/rope/qkv_text.h"
 
 /* A lane's 16 bytes of each of R rows of 32 elements. */
-template <int R>
-struct qkv_column {
+template <int R> struct qkv_column {
     uint4 row[R];
 };
 
@@ -34,8 +33,7 @@ FN qkv_column<R> qkv_column_load(CONSTANT(qkv_params) a, REF(qkv_operands) o, in
 }
 
 /* The sum of squares of a head: V virtual lanes in this lane, the others in its neighbours. */
-template <class D, int V, int R>
-FN float qkv_column_sum(REF(qkv_column<R>) x)
+template <class D, int V, int R> FN float qkv_column_sum(REF(qkv_column<R>) x)
 {
     k_floats<V> sum;
     K_UNROLL
@@ -64,8 +62,7 @@ FN float qkv_column_sum(REF(qkv_column<R>) x)
 }
 
 /* V floats of group memory from i on. */
-template <int V>
-FN k_floats<V> qkv_column_shared(SHARED(const float) p, int64_t i)
+template <int V> FN k_floats<V> qkv_column_shared(SHARED(const float) p, int64_t i)
 {
     k_floats<V> y;
     K_UNROLL
@@ -90,8 +87,7 @@ FN k_floats<V> qkv_column_normed(uint4 words, float r, SHARED(const float) weigh
     return y;
 }
 
-template <class D, int V>
-FN void qkv_column_put(REF(qkv_head) h, int64_t i, k_floats<V> x)
+template <class D, int V> FN void qkv_column_put(REF(qkv_head) h, int64_t i, k_floats<V> x)
 {
     if (h.has_output)
         k_store_once((GLOBAL(uint4))h.at.output, i / V, k_words_of(D(), x));

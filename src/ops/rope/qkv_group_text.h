@@ -1,6 +1,7 @@
 /* qkv_group_text.h - schedule group of qkv_prepare.kernel: a group a head of up to 1024 elements,
  * about a pair a thread.  The shortest chain of dependent steps, for a few tokens: weights and
- * frequencies are read before earlier dispatches have ended, the head, position and slot at once. */
+ * frequencies are read before earlier dispatches have ended, the head, position and slot at once.
+ */
 #ifndef MLXN_OPS_ROPE_QKV_GROUP_TEXT_H
 #define MLXN_OPS_ROPE_QKV_GROUP_TEXT_H
 
@@ -17,8 +18,7 @@ struct qkv_group_memory {
 };
 
 /* Element i: normed, from group memory. */
-template <class D>
-FN float qkv_group_normed(REF(qkv_head) h, REF(qkv_group_memory) m, int64_t i)
+template <class D> FN float qkv_group_normed(REF(qkv_head) h, REF(qkv_group_memory) m, int64_t i)
 {
     return qkv_round<D>(h, m.x[i] * h.r * m.weight[i]);
 }

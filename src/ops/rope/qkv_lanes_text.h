@@ -1,12 +1,11 @@
-/* qkv_lanes_text.h - schedule lanes of qkv_prepare.kernel: a simdgroup a head, any shape and stride;
- * lane j has elements j, j + 32, ... */
+/* qkv_lanes_text.h - schedule lanes of qkv_prepare.kernel: a simdgroup a head, any shape and
+ * stride; lane j has elements j, j + 32, ... */
 #ifndef MLXN_OPS_ROPE_QKV_LANES_TEXT_H
 #define MLXN_OPS_ROPE_QKV_LANES_TEXT_H
 
 #include "ops/rope/qkv_text.h"
 
-template <class D>
-FN float qkv_normed(REF(qkv_head) h, int64_t i)
+template <class D> FN float qkv_normed(REF(qkv_head) h, int64_t i)
 {
     float v = qkv_load<D>(h.at.input, i) * h.r;
     if (h.norm == QKV_NORM_WEIGHTED)
@@ -14,8 +13,7 @@ FN float qkv_normed(REF(qkv_head) h, int64_t i)
     return qkv_round<D>(h, v);
 }
 
-template <class D>
-FN void qkv_pass(REF(qkv_head) h, int64_t begin, int64_t end, uint lane)
+template <class D> FN void qkv_pass(REF(qkv_head) h, int64_t begin, int64_t end, uint lane)
 {
     for (int64_t i = begin + lane; i < end; i += 32)
         qkv_put<D>(h, i, qkv_normed<D>(h, i));
@@ -51,8 +49,7 @@ FN void qkv_lanes_head(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_toke
     }
 }
 
-template <class D>
-FN void qkv_lanes(CONSTANT(qkv_params) a, REF(qkv_operands) o, qkv_thread g)
+template <class D> FN void qkv_lanes(CONSTANT(qkv_params) a, REF(qkv_operands) o, qkv_thread g)
 {
     const int64_t heads = a->part[0].heads + a->part[1].heads + a->part[2].heads;
     const int64_t simds = g.threads / 32u;

@@ -1,5 +1,5 @@
-/* qkv_rows_text.h - schedule rows of qkv_prepare.kernel: half a simdgroup a head, 16 bytes a lane at
- * a time; sines and cosines of the token are made once by the group, then kept in registers over
+/* qkv_rows_text.h - schedule rows of qkv_prepare.kernel: half a simdgroup a head, 16 bytes a lane
+ * at a time; sines and cosines of the token are made once by the group, then kept in registers over
  * all heads that a lane works on. */
 #ifndef MLXN_OPS_ROPE_QKV_ROWS_TEXT_H
 #define MLXN_OPS_ROPE_QKV_ROWS_TEXT_H
@@ -43,8 +43,7 @@ struct qkv_sums {
 /* Adds the squares of 16 bytes of each of 16 lanes.  Elements of two bytes: lanes j, j + 4, j + 8
  * and j + 12 hold the same 8 virtual lanes of successive rows of 32; they exchange words so that
  * each gets two virtual lanes of all four rows. */
-template <class D>
-FN qkv_sums qkv_rows_add(D, qkv_sums s, uint4 w, uint j)
+template <class D> FN qkv_sums qkv_rows_add(D, qkv_sums s, uint4 w, uint j)
 {
     const uint q = j >> 2;
     w = qkv_rows_permute(w, q);
@@ -76,8 +75,7 @@ FN qkv_sums qkv_rows_add(k_f32, qkv_sums s, uint4 w, uint j)
     return s;
 }
 
-template <class D>
-FN float qkv_rows_total(D, qkv_sums s)
+template <class D> FN float qkv_rows_total(D, qkv_sums s)
 {
     return qkv_rows_butterfly(s.first, s.second, 2u, 1u, 8u, 4u);
 }
@@ -101,8 +99,7 @@ FN float qkv_rows_sum(D, GLOBAL(const uchar) p, int64_t vectors, bool active, ui
 }
 
 /* V elements from i on: normed. */
-template <class D, int V>
-FN k_floats<V> qkv_rows_normed(REF(qkv_head) h, int64_t i)
+template <class D, int V> FN k_floats<V> qkv_rows_normed(REF(qkv_head) h, int64_t i)
 {
     k_floats<V> y = k_load(D(), k_width<V>(), h.at.input, i);
     for (int j = 0; j < V; j++)
@@ -117,8 +114,7 @@ FN k_floats<V> qkv_rows_normed(REF(qkv_head) h, int64_t i)
     return y;
 }
 
-template <class D, int V>
-FN void qkv_rows_put(REF(qkv_head) h, int64_t i, k_floats<V> x)
+template <class D, int V> FN void qkv_rows_put(REF(qkv_head) h, int64_t i, k_floats<V> x)
 {
     for (int j = 0; j < V; j++)
         x.v[j] = qkv_round<D>(h, x.v[j]);

@@ -232,21 +232,18 @@ FN float qkv_scale(float sum, float dim, float eps)
     return k_div(1.0f, k_sqrt(k_div(sum, dim) + eps));
 }
 
-template <class D>
-FN float qkv_round(REF(qkv_head) h, float v)
+template <class D> FN float qkv_round(REF(qkv_head) h, float v)
 {
     return h.rounded ? k_unpack(D(), k_pack(D(), v)) : v;
 }
 
 /* ---- elements ---- */
 
-template <class D>
-FN float qkv_load(GLOBAL(const uchar) p, int64_t i)
+template <class D> FN float qkv_load(GLOBAL(const uchar) p, int64_t i)
 {
     return k_unpack(D(), ((GLOBAL(const typename D::bits))p)[i]);
 }
-template <class D>
-FN void qkv_store(GLOBAL(uchar) p, int64_t i, float v)
+template <class D> FN void qkv_store(GLOBAL(uchar) p, int64_t i, float v)
 {
     ((GLOBAL(typename D::bits))p)[i] = k_pack(D(), v);
 }
@@ -260,8 +257,7 @@ FN float qkv_weight(int dtype, GLOBAL(const uchar) p, int64_t i, float bias)
     return qkv_load<k_bf16>(p, i) + bias;
 }
 
-template <class D>
-FN void qkv_put(REF(qkv_head) h, int64_t i, float v)
+template <class D> FN void qkv_put(REF(qkv_head) h, int64_t i, float v)
 {
     v = qkv_round<D>(h, v);
     if (h.has_output)
