@@ -37,10 +37,10 @@ static void set_shape(long tokens, long heads, long dim)
         ggml_free(peer.context);
     }
     peer.chains = bytes > 1 << 20 ? 1 : CHAINS;
-    peer.context = ggml_init((struct ggml_init_params){
-        .mem_size = bytes * (size_t)(peer.chains + 1) + ((size_t)tokens + (size_t)dim) * 4 + (8 << 20)});
-    struct ggml_tensor *x =
-        ggml_new_tensor_3d(peer.context, GGML_TYPE_F32, dim, heads, tokens);
+    peer.context = ggml_init(
+        (struct ggml_init_params){.mem_size = bytes * (size_t)(peer.chains + 1) +
+                                              ((size_t)tokens + (size_t)dim) * 4 + (8 << 20)});
+    struct ggml_tensor *x = ggml_new_tensor_3d(peer.context, GGML_TYPE_F32, dim, heads, tokens);
     struct ggml_tensor *weight = ggml_new_tensor_1d(peer.context, GGML_TYPE_F32, dim);
     struct ggml_tensor *positions = ggml_new_tensor_1d(peer.context, GGML_TYPE_I32, tokens);
     for (long i = 0; i < tokens * heads * dim; i++)

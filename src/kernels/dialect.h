@@ -32,8 +32,6 @@
 #include <metal_stdlib>
 using namespace metal;
 #pragma METAL fp contract(off)
-typedef long int64_t;
-typedef ulong uint64_t;
 #define KERNEL(name, ...)                                                          \
     kernel void name(__VA_ARGS__, uint3 k_group3 [[threadgroup_position_in_grid]], \
                      uint3 k_groups3 [[threadgroups_per_grid]],                    \

@@ -128,7 +128,7 @@ FN void qkv_columns_weights(CONSTANT(qkv_params) a, REF(qkv_operands) o, SHARED(
     for (int k = 0; k < QKV_PARTS; k++) {
         const bool weighted = a->part[k].norm == QKV_NORM_WEIGHTED;
         GLOBAL(const uchar) p = k == 0 ? o.q.weight : k == 1 ? o.k.weight : o.v.weight;
-        for (int i = (int)g.thread; i < dim && a->part[k].heads != 0; i += (int)g.threads)
+        for (int i = (int)g.tid; i < dim && a->part[k].heads != 0; i += (int)g.threads)
             weights[k * dim + i] =
                 weighted ? qkv_weight(a->part[k].weight_dtype, p, i, a->weight_bias) : 1.0f;
     }
@@ -153,7 +153,7 @@ FN void qkv_columns(CONSTANT(qkv_params) a, REF(qkv_operands) o, SHARED(float) s
         const qkv_token t = qkv_find(a, o, i, g.lane);
         if (!t.valid)
             continue;
-        for (int64_t n = g.thread; n < pairs; n += g.threads) {
+        for (int64_t n = g.tid; n < pairs; n += g.threads) {
             const k_turn turn = qkv_turn(a, o, t, n, qkv_frequency(a, o, n));
             shared[n] = turn.cosine;
             sines[n] = turn.sine;

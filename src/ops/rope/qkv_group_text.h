@@ -27,7 +27,7 @@ template <class D>
 FN void qkv_group_pass(REF(qkv_head) h, REF(qkv_group_memory) m, int64_t begin, int64_t end,
                        qkv_thread g)
 {
-    for (int64_t i = begin + g.thread; i < end; i += g.threads)
+    for (int64_t i = begin + g.tid; i < end; i += g.threads)
         qkv_put<D>(h, i, qkv_group_normed<D>(h, m, i));
 }
 
@@ -42,7 +42,7 @@ FN void qkv_group_head(CONSTANT(qkv_params) a, qkv_head h, REF(qkv_group_memory)
             sum = k_fma(m.x[i], m.x[i], sum);
         h.r = qkv_scale(k_simd_sum(sum), (float)dim, a->eps);
     }
-    for (int64_t i = g.thread; i < pairs; i += g.threads) {
+    for (int64_t i = g.tid; i < pairs; i += g.threads) {
         const qkv_pair at = qkv_pair_at(h, i);
         const float x = qkv_group_normed<D>(h, m, at.low), y = qkv_group_normed<D>(h, m, at.high);
         qkv_put<D>(h, at.low, k_fma(x, m.cosine[i], -(y * m.sine[i])));
@@ -63,10 +63,10 @@ FN void qkv_group_token(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_gro
 {
     const int64_t pairs = a->angles == QKV_ANGLES_NONE ? 0 : a->rotary_pairs;
     GLOBAL(const uchar) input = qkv_input<D>(a, o, i, qkv_place_of(a, j));
-    const int64_t e = g.thread, next = e + g.threads;
+    const int64_t e = g.tid, next = e + g.threads;
     const float first = e < a->dim ? qkv_load<D>(input, e) : 0.0f;
     const float second = next < a->dim ? qkv_load<D>(input, next) : 0.0f;
-    const qkv_token t = qkv_find(a, o, i, g.thread);
+    const qkv_token t = qkv_find(a, o, i, g.tid);
     if (!t.valid)
         return;
     for (int64_t n = e; n < pairs; n += g.threads) {
@@ -90,15 +90,15 @@ FN void qkv_group(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_group_mem
                   qkv_thread g)
 {
     const int64_t heads = a->part[0].heads + a->part[1].heads + a->part[2].heads;
-    const bool rotates = a->angles != QKV_ANGLES_NONE && (int64_t)g.thread < a->rotary_pairs;
+    const bool rotates = a->angles != QKV_ANGLES_NONE && (int64_t)g.tid < a->rotary_pairs;
     k_two frequency = {1.0f, 0.0f};
     if (rotates)
-        frequency = qkv_frequency(a, o, g.thread);
+        frequency = qkv_frequency(a, o, g.tid);
     for (int64_t j = g.group_y; j < heads; j += g.groups_y) {
         const int k = qkv_place_of(a, j).k;
         GLOBAL(const uchar) weight = k == 0 ? o.q.weight : k == 1 ? o.k.weight : o.v.weight;
         const bool weighted = a->part[k].norm == QKV_NORM_WEIGHTED;
-        for (int64_t n = g.thread; n < a->dim; n += g.threads)
+        for (int64_t n = g.tid; n < a->dim; n += g.threads)
             m.weight[n] =
                 weighted ? qkv_weight(a->part[k].weight_dtype, weight, n, a->weight_bias) : 1.0f;
         if (j == g.group_y)

@@ -222,7 +222,7 @@ FN void qkv_rows(CONSTANT(qkv_params) a, REF(qkv_operands) o, SHARED(float) cosi
         const qkv_token t = qkv_find(a, o, i, g.lane);
         if (!t.valid)
             continue;
-        for (int64_t n = g.thread; n < pairs; n += g.threads) {
+        for (int64_t n = g.tid; n < pairs; n += g.threads) {
             const k_turn turn = qkv_turn(a, o, t, n, qkv_frequency(a, o, n));
             cosines[n] = turn.cosine;
             sines[n] = turn.sine;

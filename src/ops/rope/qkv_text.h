@@ -48,7 +48,7 @@ struct qkv_operands {
 
 /* Where a thread stands; grid and group extents as far as they are used. */
 struct qkv_thread {
-    uint group_x, group_y, groups_x, groups_y, thread, threads, lane, simd;
+    uint group_x, group_y, groups_x, groups_y, tid, threads, lane, simd;
 };
 #define QKV_THREAD                                                                           \
     {                                                                                        \
