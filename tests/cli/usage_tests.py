@@ -5,7 +5,8 @@ import subprocess
 
 from harness import check, equal, test
 
-COMMANDS = ["run", "score", "tokenize", "bench", "bench ops", "bench step", "info", "pull", "completion"]
+COMMANDS = ["run", "score", "tokenize", "bench", "bench ops", "bench step", "bench head-norm-rope", "info", "pull",
+            "completion"]
 MANUAL = os.path.join(os.path.dirname(__file__), "../../man/mlxn.1")
 
 
