@@ -8,7 +8,7 @@ mkdir -p "$2"
 folder=$(cd "$2" && pwd)
 root=$(cd "$(dirname "$0")/../.." && pwd)
 zig=${XDG_CACHE_HOME:-$HOME/.cache}/mlxn/zig-0.17.1
-if [ ! -x "$zig/bin/python" ]; then
+if ! "$zig/bin/python" -m ziglang version >/dev/null 2>&1; then
     python3 -m venv "$zig"
     "$zig/bin/python" -m pip install -q --disable-pip-version-check ziglang==0.17.1
 fi
@@ -27,5 +27,5 @@ tool ranlib ranlib
 cmake -S "$root" -B "$folder/build" -G Ninja -DCMAKE_SYSTEM_NAME=Darwin \
     -DCMAKE_SYSTEM_PROCESSOR="$architecture" -DCMAKE_C_COMPILER="$folder/cc" \
     -DCMAKE_AR="$folder/ar" -DCMAKE_RANLIB="$folder/ranlib" -DCMAKE_INSTALL_NAME_TOOL=/bin/true \
-    -DCMAKE_C_COMPILER_LAUNCHER= -DCMAKE_BUILD_TYPE=Release -DMLXN_WERROR=ON
+    -DCMAKE_C_COMPILER_LAUNCHER= -DCMAKE_BUILD_TYPE=Release
 cmake --build "$folder/build"

@@ -35,22 +35,6 @@ build() {
     cmake -S . -B build-mac -DCMAKE_BUILD_TYPE=Release && cmake --build build-mac --parallel
 }
 
-tokens() { # DEVICE: greedy continuations of two prompts
-    local prompt
-    for prompt in "The capital of France is" "Water boils at"; do
-        build-mac/cli/mlxn run --device "$1" --matmul exact --temp 0 -n 32 -p "$prompt" || return 1
-    done
-}
-
-same_tokens() {
-    tokens cpu >cpu.txt && tokens metal >metal.txt
-    local rc=$?
-    diff cpu.txt metal.txt && [ "$rc" -eq 0 ]
-    rc=$?
-    rm -f cpu.txt metal.txt
-    return "$rc"
-}
-
 everything() {
     step "machine" sw_vers
     step "processor" sysctl -n machdep.cpu.brand_string
@@ -61,7 +45,7 @@ everything() {
     step "tests on Metal" build-mac/tests/mlxn-test --device metal --without 32_bits \
         attention elementwise embedding matmul norm_ qkv_prepare rope_ sampling_ tiny_
     step "model" build-mac/cli/mlxn pull gemma3-270m
-    step "same tokens on CPU and Metal" same_tokens
+    step "same tokens on CPU and Metal" tests/metal/same_tokens.sh build-mac/cli/mlxn 32
     step "speed on the CPU" build-mac/cli/mlxn bench --device cpu
     step "speed on Metal" build-mac/cli/mlxn bench --device metal
     step "operators on Metal" build-mac/cli/mlxn bench ops --device metal
