@@ -13,9 +13,10 @@
 #include "commands.h"
 #include "json.h"
 #include "load.h"
+#include "measure.h"
 #include "support.h"
 
-enum { LAYERS_MAX = 128, OWNED_MAX = 16, REPETITIONS_MAX = 1000, SWEEP_MIB = 256 };
+enum { LAYERS_MAX = 128, OWNED_MAX = 16, SWEEP_MIB = 256 };
 
 typedef struct ops_values {
     common_values common;
@@ -30,7 +31,7 @@ static const option options[] = {
      "Tokens computed at once. Default: 1, as in a decode step."},
     {'c', "keys", OPTION_INT, "N", AT(keys), 1, 1e6,
      "Keys in the cache that attention reads. Default: 512, or --rows if that is more."},
-    {'r', "repetitions", OPTION_INT, "N", AT(repetitions), 1, REPETITIONS_MAX,
+    {'r', "repetitions", OPTION_INT, "N", AT(repetitions), 1, MEASURE_MAX,
      "Runs of each operator. Default: 20."},
     COMMON_THREADS,
     COMMON_DEVICE,
@@ -80,13 +81,13 @@ typedef struct ops_bench {
 static void read_kernel(const mlxn_cpu_call *call)
 {
     const uint64_t *data = call->ptr[0];
-    size_t words = (size_t)SWEEP_MIB << 17, part = words / call->n_threads / 32 * 32;
+    size_t words = (size_t)SWEEP_MIB << 17, part = words / call->n_threads / 8 * 8;
     size_t at = part * call->thread, end = call->thread + 1 == call->n_threads ? words : at + part;
-    uint64_t sum[32] = {0}, total = 0;
-    for (; at + 32 <= end; at += 32)
-        for (size_t i = 0; i < 32; i++)
+    uint64_t sum[8] = {0}, total = 0;
+    for (; at + 8 <= end; at += 8)
+        for (size_t i = 0; i < 8; i++)
             sum[i] += data[at + i];
-    for (size_t i = 0; i < 32; i++)
+    for (size_t i = 0; i < 8; i++)
         total += sum[i];
     ((uint64_t *)call->ptr[1])[call->thread * 8] = total;
 }
@@ -170,15 +171,9 @@ static mlxn_status own_counting(ops_bench *o, int64_t n, int64_t first, mlxn_buf
     return MLXN_OK;
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static mlxn_status time_job(ops_bench *o, job *j, double *seconds)
 {
-    double samples[REPETITIONS_MAX];
+    double samples[MEASURE_MAX];
     for (int64_t r = -1; r < o->v->repetitions; r++) {
         MLXN_TRY(sweep(o));
         MLXN_TRY(mlxn_encoder_reset(o->encoder));
@@ -189,8 +184,7 @@ static mlxn_status time_job(ops_bench *o, job *j, double *seconds)
         if (r >= 0)
             samples[r] = (cli_seconds() - start) / j->count;
     }
-    qsort(samples, (size_t)o->v->repetitions, sizeof *samples, compare_doubles);
-    *seconds = samples[o->v->repetitions / 2];
+    *seconds = measure_summarise(samples, NULL, (int)o->v->repetitions).median;
     return MLXN_OK;
 }
 

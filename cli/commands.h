@@ -6,7 +6,8 @@
 #include "args.h"
 
 extern const command command_run, command_score, command_tokenize, command_info, command_bench,
-    command_bench_ops, command_bench_step, command_pull, command_completion;
+    command_bench_ops, command_bench_step, command_bench_head_norm_rope, command_pull,
+    command_completion;
 
 /* All of them, NULL at the end. */
 extern const command *const commands[];

@@ -11,8 +11,17 @@
 #include "support.h"
 
 const command *const commands[] = {
-    &command_run,        &command_score, &command_tokenize, &command_bench,      &command_bench_ops,
-    &command_bench_step, &command_info,  &command_pull,     &command_completion, NULL,
+    &command_run,
+    &command_score,
+    &command_tokenize,
+    &command_bench,
+    &command_bench_ops,
+    &command_bench_step,
+    &command_bench_head_norm_rope,
+    &command_info,
+    &command_pull,
+    &command_completion,
+    NULL,
 };
 
 static void print_help(FILE *out)
@@ -20,7 +29,7 @@ static void print_help(FILE *out)
     fprintf(out, "usage: mlxn COMMAND [options]\n"
                  "Language models on libmlxn.\n\n");
     for (const command *const *c = commands; *c; c++)
-        fprintf(out, "  %-12s %s\n", (*c)->name, (*c)->summary);
+        fprintf(out, "  %-20s %s\n", (*c)->name, (*c)->summary);
     fprintf(
         out,
         "\n  -h, --help   Print this text; `mlxn COMMAND --help` lists a command's options.\n"

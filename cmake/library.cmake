@@ -24,11 +24,18 @@ else()
 endif()
 # plain arrays in place of registers: optimising harder costs minutes of compile time for little
 set(MLXN_ISA_FLAGS_portable -O1)
-set(MLXN_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c -mtune=generic)
+set(MLXN_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
+if(NOT APPLE)
+  list(APPEND MLXN_ISA_FLAGS_avx2 -mtune=generic)
+endif()
 set(MLXN_ISA_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
                           -mavx512vnni -mprefer-vector-width=512)
 set(MLXN_ISA_FLAGS_neon "")
-set(MLXN_ISA_FLAGS_dotprod -march=armv8.2-a+dotprod)
+if(APPLE) # what compilers for Apple's arm64 assume anyway
+  set(MLXN_ISA_FLAGS_dotprod "")
+else()
+  set(MLXN_ISA_FLAGS_dotprod -march=armv8.2-a+dotprod)
+endif()
 
 include(cmake/kernels.cmake)
 file(GLOB_RECURSE MLXN_KERNEL_TEXTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*.kernel)

@@ -5,7 +5,8 @@ The peer is llama-cpp-python from PyPI, in a virtual environment below the cache
 it, which compiles for minutes) or in the one that --venv names; it is driven through llama.cpp's
 own C functions, so that no Python runs between tokens but a call of llama_decode.  As llama-bench
 does: ppN decodes N random ids at once, tgN decodes N ids one by one after BOS, logits of the last
-token only; flash attention auto.  mlxn picks each next token greedily within its time.
+token only; flash attention auto.  mlxn picks each next token greedily within its time; tg-greedy64 is
+the same with --screen, against the peer's tg64.
 
 Rounds alternate between the two, each in a fresh process with a warm-up; the ratio is mlxn / peer,
 the median over the rounds, with the smallest and the largest.  Peak memory is VmHWM of a process
@@ -21,6 +22,7 @@ import sys
 import time
 
 PEER = "llama-cpp-python==0.3.36"
+GREEDY = "tg-greedy64"
 PROMPT = "The capital of France is"
 PROMPT_IDS = [2, 818, 5279, 529, 7001, 563]
 
@@ -116,13 +118,13 @@ def run_json(command):
     return done.stdout
 
 
-def run_mlxn(o, tests, repetitions):
+def run_mlxn(o, tests, repetitions, *flags):
     """{test: tokens a second, "peak": bytes}"""
     def lengths(kind):
         return ",".join(t[2:] for t in tests if t.startswith(kind)) or "0"
     rows = json.loads(run_json([o.mlxn, "bench", "-m", o.model, "-t", str(o.threads), "-c",
                                 str(o.context), "-p", lengths("pp"), "-n", lengths("tg"), "-r",
-                                str(repetitions), "-o", "json"]))
+                                str(repetitions), "-o", "json", *flags]))
     result = {row["test"]: row["avg_ts"] for row in rows}
     result["peak"] = rows[-1]["peak_memory_bytes"]
     return result
@@ -171,12 +173,14 @@ def compare(o, tests):
     ours, theirs = [], []
     for _ in range(o.rounds):
         ours.append(run_mlxn(o, tests, o.repetitions))
+        ours[-1] |= {GREEDY: run_mlxn(o, ["tg64"], o.repetitions, "--screen")[GREEDY]}
         if o.python:
             theirs.append(run_peer(o, tests, o.repetitions))
     print("| test                 | mlxn            | llama.cpp       |  ratio | spread         |\n"
           "| -------------------- | --------------- | --------------- | ------ | -------------- |")
     for test in tests:
         row(test, [r[test] for r in ours], [r[test] for r in theirs], "tok/s")
+    row(GREEDY, [r[GREEDY] for r in ours], [r["tg64"] for r in theirs], "tok/s")
     memory = run_mlxn(o, ["pp512", "tg64"], 1)["peak"] / 2**20
     first = min(mlxn_first_token(o) for _ in range(3))
     if not o.python:

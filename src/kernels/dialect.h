@@ -17,6 +17,7 @@
  *   k_xor(v, m)                        the value of lane (lane xor m); no memory order
  *   k_atomic_or(p, v) k_atomic_add(p, v)   on GLOBAL(uint) and SHARED(uint), no memory order; give
  *     the value before
+ *   k_load_once(p, i) k_store_once(p, i, v)   p[i] of 16 bytes that nothing reads again soon
  *   k_fma k_sqrt k_div                 each rounded once; other maths is in math.h
  *   k_byte_float(word, i)              2^23 plus byte i of word
  *   K_UNROLL                           in front of a loop of constant count that indexes registers
@@ -31,8 +32,6 @@
 #include <metal_stdlib>
 using namespace metal;
 #pragma METAL fp contract(off)
-typedef long int64_t;
-typedef ulong uint64_t;
 #define KERNEL(name, ...)                                                          \
     kernel void name(__VA_ARGS__, uint3 k_group3 [[threadgroup_position_in_grid]], \
                      uint3 k_groups3 [[threadgroups_per_grid]],                    \
@@ -109,17 +108,19 @@ typedef unsigned long long uint64_t;
 #else
 #define k_wait()
 #endif
-#define k_xor(v, m)         __shfl_xor_sync(0xffffffffu, (v), (m))
-#define k_atomic_or(p, v)   atomicOr((p), (v))
-#define k_atomic_add(p, v)  atomicAdd((p), (v))
-#define k_bits(f)           __float_as_uint(f)
-#define k_float(u)          __uint_as_float(u)
-#define k_fma(a, b, c)      __fmaf_rn((a), (b), (c))
-#define k_sqrt(x)           __fsqrt_rn(x)
-#define k_div(a, b)         __fdiv_rn((a), (b))
-#define k_uint4(a, b, c, d) make_uint4((a), (b), (c), (d))
-#define k_uint2(a, b)       make_uint2((a), (b))
-#define K_UNROLL            _Pragma("unroll")
+#define k_xor(v, m)           __shfl_xor_sync(0xffffffffu, (v), (m))
+#define k_load_once(p, i)     __ldcs((p) + (i))
+#define k_store_once(p, i, v) __stcs((p) + (i), (v))
+#define k_atomic_or(p, v)     atomicOr((p), (v))
+#define k_atomic_add(p, v)    atomicAdd((p), (v))
+#define k_bits(f)             __float_as_uint(f)
+#define k_float(u)            __uint_as_float(u)
+#define k_fma(a, b, c)        __fmaf_rn((a), (b), (c))
+#define k_sqrt(x)             __fsqrt_rn(x)
+#define k_div(a, b)           __fdiv_rn((a), (b))
+#define k_uint4(a, b, c, d)   make_uint4((a), (b), (c), (d))
+#define k_uint2(a, b)         make_uint2((a), (b))
+#define K_UNROLL              _Pragma("unroll")
 
 #elif defined(K_LINT) /* ---- clang, address spaces, no C library */
 typedef unsigned char uchar;
@@ -170,6 +171,11 @@ float k_div(float a, float b);
 
 #else /* ---- the emulator */
 #include <mlxn_emulator.hpp>
+#endif
+
+#if !defined(k_load_once)
+#define k_load_once(p, i)     ((p)[i])
+#define k_store_once(p, i, v) ((p)[i] = (v))
 #endif
 
 /* ---- dtypes, by integer operations alone ---- */
@@ -224,13 +230,31 @@ FN float k_pack(k_f32, float v)
 {
     return v;
 }
-FN ushort k_pack(k_bf16, float v) /* nearest even; NaN stays NaN */
+/* Nearest even; NaN stays NaN, but not the same one everywhere. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+FN ushort k_pack(k_bf16, float v)
+{
+    ushort y;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y) : "f"(v));
+    return y;
+}
+#else
+FN ushort k_pack(k_bf16, float v)
 {
     const uint u = k_bits(v);
     if ((u & 0x7fffffffu) > 0x7f800000u)
         return (ushort)(u >> 16 | 0x40u);
     return (ushort)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
+#endif
+#if defined(__CUDACC__)
+FN ushort k_pack(k_f16, float v)
+{
+    ushort y;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(v));
+    return y;
+}
+#else
 FN ushort k_pack(k_f16, float v)
 {
     const uint u = k_bits(v), sign = u >> 16 & 0x8000u, a = u & 0x7fffffffu;
@@ -242,6 +266,7 @@ FN ushort k_pack(k_f16, float v)
         return (ushort)(sign | (k_bits(k_float(a) + 0.5f) - 0x3f000000u));
     return (ushort)(sign | ((a - 0x38000000u + 0xfffu + (a >> 13 & 1u)) >> 13));
 }
+#endif
 
 /* ---- the reduction tree ---- */
 

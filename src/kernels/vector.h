@@ -27,6 +27,14 @@ template <class D> FN uint k_word(D, float low, float high)
 {
     return (uint)k_pack(D(), low) | (uint)k_pack(D(), high) << 16;
 }
+#if defined(__CUDACC__) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+FN uint k_word(k_bf16, float low, float high)
+{
+    uint y;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+    return y;
+}
+#endif
 
 template <class D> FN k_floats<1> k_load(D, k_width<1>, GLOBAL(const uchar) p, int64_t i)
 {
@@ -42,6 +50,33 @@ FN k_floats<4> k_floats_of(uint4 w)
     y.v[2] = k_float(w.z);
     y.v[3] = k_float(w.w);
     return y;
+}
+/* 16 bytes as elements of a dtype, and back. */
+FN k_floats<4> k_elements_of(k_f32, uint4 w)
+{
+    return k_floats_of(w);
+}
+template <class D> FN k_floats<8> k_elements_of(D, uint4 w)
+{
+    k_floats<8> y;
+    y.v[0] = k_low(D(), w.x);
+    y.v[1] = k_high(D(), w.x);
+    y.v[2] = k_low(D(), w.y);
+    y.v[3] = k_high(D(), w.y);
+    y.v[4] = k_low(D(), w.z);
+    y.v[5] = k_high(D(), w.z);
+    y.v[6] = k_low(D(), w.w);
+    y.v[7] = k_high(D(), w.w);
+    return y;
+}
+FN uint4 k_words_of(k_f32, k_floats<4> x)
+{
+    return k_uint4(k_bits(x.v[0]), k_bits(x.v[1]), k_bits(x.v[2]), k_bits(x.v[3]));
+}
+template <class D> FN uint4 k_words_of(D, k_floats<8> x)
+{
+    return k_uint4(k_word(D(), x.v[0], x.v[1]), k_word(D(), x.v[2], x.v[3]),
+                   k_word(D(), x.v[4], x.v[5]), k_word(D(), x.v[6], x.v[7]));
 }
 FN k_floats<4> k_load(k_f32, k_width<4>, GLOBAL(const uchar) p, int64_t i)
 {
@@ -71,16 +106,7 @@ template <class D> FN k_floats<4> k_load(D, k_width<4>, GLOBAL(const uchar) p, i
 template <class D> FN k_floats<8> k_load(D, k_width<8>, GLOBAL(const uchar) p, int64_t i)
 {
     const uint4 w = ((GLOBAL(const uint4))p)[i / 8];
-    k_floats<8> y;
-    y.v[0] = k_low(D(), w.x);
-    y.v[1] = k_high(D(), w.x);
-    y.v[2] = k_low(D(), w.y);
-    y.v[3] = k_high(D(), w.y);
-    y.v[4] = k_low(D(), w.z);
-    y.v[5] = k_high(D(), w.z);
-    y.v[6] = k_low(D(), w.w);
-    y.v[7] = k_high(D(), w.w);
-    return y;
+    return k_elements_of(D(), w);
 }
 
 template <class D> FN void k_store(D, k_floats<1> x, GLOBAL(uchar) p, int64_t i)
@@ -89,8 +115,7 @@ template <class D> FN void k_store(D, k_floats<1> x, GLOBAL(uchar) p, int64_t i)
 }
 FN void k_store(k_f32, k_floats<4> x, GLOBAL(uchar) p, int64_t i)
 {
-    ((GLOBAL(uint4))p)[i / 4] =
-        k_uint4(k_bits(x.v[0]), k_bits(x.v[1]), k_bits(x.v[2]), k_bits(x.v[3]));
+    ((GLOBAL(uint4))p)[i / 4] = k_words_of(k_f32(), x);
 }
 FN void k_store(k_f32, k_floats<8> x, GLOBAL(uchar) p, int64_t i)
 {
@@ -108,8 +133,7 @@ template <class D> FN void k_store(D, k_floats<4> x, GLOBAL(uchar) p, int64_t i)
 }
 template <class D> FN void k_store(D, k_floats<8> x, GLOBAL(uchar) p, int64_t i)
 {
-    ((GLOBAL(uint4))p)[i / 8] = k_uint4(k_word(D(), x.v[0], x.v[1]), k_word(D(), x.v[2], x.v[3]),
-                                        k_word(D(), x.v[4], x.v[5]), k_word(D(), x.v[6], x.v[7]));
+    ((GLOBAL(uint4))p)[i / 8] = k_words_of(D(), x);
 }
 
 /* Likewise with the dtype known at run time. */

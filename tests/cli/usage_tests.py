@@ -5,7 +5,8 @@ import subprocess
 
 from harness import check, equal, test
 
-COMMANDS = ["run", "score", "tokenize", "bench", "bench ops", "bench step", "info", "pull", "completion"]
+COMMANDS = ["run", "score", "tokenize", "bench", "bench ops", "bench step", "bench head-norm-rope", "info", "pull",
+            "completion"]
 MANUAL = os.path.join(os.path.dirname(__file__), "../../man/mlxn.1")
 
 
@@ -95,7 +96,7 @@ def completion_of_values(mlxn, _):
         return done.stdout.decode().split()
     equal(complete("mlxn", "sc"), ["score"])
     equal(complete("mlxn", "run", "--matmul", ""), ["exact", "fast"])
-    equal(complete("mlxn", "bench", ""), ["ops"])
+    equal(complete("mlxn", "bench", ""), ["ops", "step"])
     equal(complete("mlxn", "bench", "ops", "-o", "j"), ["json"])
     equal(complete("mlxn", "pull", "g"), ["gemma3-270m"])
     equal(complete("mlxn", "run", "-n", ""), [])

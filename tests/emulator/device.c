@@ -299,8 +299,8 @@ const rig_device *emu_devices(int *count)
         d->traits.processors = kinds[i].processors;
         d->workers = kinds[i].workers;
         d->seed = kinds[i].seed;
-        devices[i] = (rig_device){
-            .device = &d->base, .path = kinds[i].path, .threads = 1, .slow = kinds[i].checked};
+        devices[i] =
+            (rig_device){.device = &d->base, .path = kinds[i].path, .threads = 1, .slow = 1};
         CHECK_STATUS(mlxn_encoder_create(&d->base, &devices[i].encoder), MLXN_OK);
     }
     *count = KINDS;

@@ -21,8 +21,8 @@ static const emu_mutant elementwise[] = {
     {"last element missing", "i < p->dim; i += step", "i < p->dim - 1; i += step"},
     {"one element too many", "i < p->dim; i += step", "i < p->dim + 1; i += step"},
     {"groups share their rows", "int64_t row = group.y;", "int64_t row = 0;"},
-    {"first element of a group of threads", "(int64_t)group.x * threads + thread) * V",
-     "(int64_t)group.x + thread) * V"},
+    {"first element of a group of threads", "(int64_t)group.x * threads + tid) * V",
+     "(int64_t)group.x + tid) * V"},
     {"half of a vector", "for (int j = 0; j < V; j++)\n                x.v[j]",
      "for (int j = 0; j < (V + 1) / 2; j++)\n                x.v[j]"},
 };
@@ -65,10 +65,10 @@ static const emu_mutant norm[] = {
      "}\n        k_barrier();\n        r2 =", "}\n        r2 ="},
     {"held: a vector a thread",
      "for (int n = 0; n < NORM_ROW_HELD; n++) {\n        const int64_t i "
-     "= (g.thread + (int64_t)n * g.threads) * 4;\n        if (i >= a->dim)\n            break;\n"
+     "= (g.tid + (int64_t)n * g.threads) * 4;\n        if (i >= a->dim)\n            break;\n"
      "        x[n]",
      "for (int n = 0; n < 1; n++) {\n        const int64_t i "
-     "= (g.thread + (int64_t)n * g.threads) * 4;\n        if (i >= a->dim)\n            break;\n"
+     "= (g.tid + (int64_t)n * g.threads) * 4;\n        if (i >= a->dim)\n            break;\n"
      "        x[n]"},
     {"barrier before the next row's tile missing", "k_barrier(); /* before the next row's tile */",
      ""},

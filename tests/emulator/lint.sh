@@ -47,7 +47,7 @@ for file in "$@"; do
     reject "$file" "no double, no long long, no C++ that MSL lacks" \
         '\b(double|long long|long double|goto|virtual|throw|try|catch|new|delete|dynamic_cast|typeid|wchar_t|size_t|thread_local|alignas)\b'
     reject "$file" "a word of MSL or CUDA in place of the dialect's" \
-        '\b(device|constant|threadgroup|kernel|vertex|fragment|half|bfloat|sampler|texture|simdgroup_barrier|threadgroup_barrier|simd_sum|as_type|__[a-z_]+|threadIdx|blockIdx|atomic_[a-z_]+)\b'
+        '\b(device|constant|threadgroup|thread|kernel|vertex|fragment|half|bfloat|sampler|texture|simdgroup_barrier|threadgroup_barrier|simd_sum|as_type|__[a-z_]+|threadIdx|blockIdx|atomic_[a-z_]+)\b'
     reject "$file" "maths of the backend; use math.h" \
         '(^|[^_[:alnum:]])(sin|cos|tan|sincos|asin|acos|atan|atan2|exp|exp2|exp10|expm1|log|log2|log10|log1p|pow|tanh|sinh|cosh|sqrt|rsqrt|cbrt|fma|fabs|abs|floor|ceil|rint|round|trunc|fmin|fmax|min|max|ldexp|frexp)f?[[:space:]]*\('
     reject "$file" "a pointer without an address space" \

@@ -26,6 +26,7 @@ head='KERNEL(k_test, IN(float, x, 0), OUT(float, y, 1), ARGS(k_args, a, 2))\n{\n
 plant ok "$head    y[0] = s[0] + k_exp(x[1]);\n}"
 plant ok "FN float k_first(GLOBAL(const float) p)\n{\n    return p[0]; /* device, sin(x), double */\n}\n$head    y[0] = k_first(x);\n}"
 plant bad "$head    y[0] = s[0] + 1.0;\n}"
+plant bad "$head    uint thread = k_thread3.x;\n    y[0] = s[thread];\n}"
 plant bad "$head    GLOBAL(float) z = s;\n    y[0] = z[0];\n}"
 plant bad "$head    SHARED(float) z = y;\n    y[0] = z[0];\n}"
 plant bad "FN float k_first(SHARED(const float) p)\n{\n    return p[0];\n}\n$head    y[0] = k_first(x);\n}"

@@ -71,10 +71,12 @@ static heads_case some_case(int i, uint64_t *seed)
 static void check_case(const heads_case *c, uint64_t *seed, rig_worst *worst)
 {
     static const variant variants[] = {
-        {1, QKV_SCHEDULE_LANES, 64, 1, 1, 0}, {1, QKV_SCHEDULE_ROWS, 64, 2, 2, 2},
-        {0, QKV_SCHEDULE_LANES, 32, 0, 1, 2}, {0, QKV_SCHEDULE_LANES, 1024, 3, 1, 0},
-        {0, QKV_SCHEDULE_ROWS, 32, 4, 1, 0},  {0, QKV_SCHEDULE_ROWS, 256, 5, 1, 0},
-        {0, QKV_SCHEDULE_AUTO, 0, 6, 1, 0},
+        {1, QKV_SCHEDULE_LANES, 64, 1, 1, 0},    {1, QKV_SCHEDULE_ROWS, 64, 2, 2, 2},
+        {0, QKV_SCHEDULE_LANES, 32, 0, 1, 2},    {0, QKV_SCHEDULE_LANES, 1024, 3, 1, 0},
+        {0, QKV_SCHEDULE_ROWS, 32, 4, 1, 0},     {0, QKV_SCHEDULE_ROWS, 256, 5, 1, 0},
+        {0, QKV_SCHEDULE_AUTO, 0, 6, 1, 0},      {1, QKV_SCHEDULE_COLUMNS, 64, 7, 1, 2},
+        {1, QKV_SCHEDULE_GROUP, 64, 10, 1, 2},   {0, QKV_SCHEDULE_GROUP, 512, 11, 1, 0},
+        {0, QKV_SCHEDULE_COLUMNS, 256, 8, 2, 0}, {0, QKV_SCHEDULE_COLUMNS, 32, 9, 1, 2},
     };
     int n_cpu;
     const rig_device *cpu = rig_cpu_devices(&n_cpu);
@@ -377,8 +379,8 @@ static void run_far(const emu_library *library, qkv_schedule schedule, float *y)
 /* Offsets past 2^32 elements; a twin of the text that truncates them gives other values. */
 TEST(kernel_text_far_offsets)
 {
-    static const emu_mutant narrow = {"32-bit offset", "(t.at * part->input_token + j",
-                                      "((int64_t)(int)(t.at * part->input_token) + j"};
+    static const emu_mutant narrow = {"32-bit offset", "(at * part->input_token + p.j",
+                                      "((int64_t)(int)(at * part->input_token) + p.j"};
     static _Alignas(16) float y[128], twin[128];
     char log[2048];
     REQUIRE(on_text(0));

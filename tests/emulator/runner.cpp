@@ -7,6 +7,10 @@
 #include <unistd.h>
 #include "runtime.hpp"
 
+#if !defined(EMU_FLAGS) /* further ones for the texts */
+#define EMU_FLAGS ""
+#endif
+
 struct emu_library {
     struct kernel {
         const emu::entry *entry;
@@ -75,7 +79,7 @@ static std::string compile_command(const std::string &source, const std::string 
      * checks outweigh it anyway; the bits are the same */
     command += checked ? " -O0" : " -O1";
     command += " -std=c++17 -fPIC -shared -w -ffp-contract=off -fno-strict-aliasing"
-               " -fvisibility=hidden -I" EMU_DIRECTORY;
+               " -fvisibility=hidden -I" EMU_DIRECTORY EMU_FLAGS;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("fma"))
         command += " -mfma";

@@ -124,19 +124,28 @@ struct worker {
     }
 };
 
-static thread_local worker *me;
+static thread_local worker *running;
+
+// The worker of this thread.  A fiber may go on in another thread than it began in, so a compiler
+// must not keep the variable's address.
+static __attribute__((noinline)) worker *me()
+{
+    worker *w = running;
+    asm volatile("" : "+r"(w));
+    return w;
+}
 
 // ---- reports
 
 __attribute__((format(printf, 2, 3))) static void finding(long emu_report::*count,
                                                           const char *format, ...)
 {
-    std::lock_guard<std::mutex> hold(me->j->lock);
-    emu_report *r = me->j->report;
+    std::lock_guard<std::mutex> hold(me()->j->lock);
+    emu_report *r = me()->j->report;
     if (!(r->races + r->bounds + r->uninitialised + r->divergence + r->alias + r->early)) {
         va_list list;
         va_start(list, format);
-        int n = snprintf(r->first, sizeof r->first, "%s: ", me->j->kernel.name);
+        int n = snprintf(r->first, sizeof r->first, "%s: ", me()->j->kernel.name);
         vsnprintf(r->first + n, sizeof r->first - (size_t)n, format, list);
         va_end(list);
     }
@@ -147,7 +156,7 @@ __attribute__((format(printf, 2, 3))) static void finding(long emu_report::*coun
 
 static void yield(fiber_state state, int site)
 {
-    worker *w = me;
+    worker *w = me();
     fiber *f = w->current;
     f->state = state;
     f->site = site;
@@ -163,21 +172,21 @@ static void yield(fiber_state state, int site)
 // A thread has come to its end.
 static void check_waited()
 {
-    const fiber *f = me->current;
-    if (me->j->launch.early && !f->waited)
+    const fiber *f = me()->current;
+    if (me()->j->launch.early && !f->waited)
         finding(&emu_report::early,
                 "thread %u of group %u ends without k_wait(), in a launch that "
                 "may start early",
-                f->id, me->group);
+                f->id, me()->group);
 }
 
 static void fiber_main()
 {
 #if defined(EMU_ASAN)
-    __sanitizer_finish_switch_fiber(nullptr, &me->stack_bottom, &me->stack_size);
+    __sanitizer_finish_switch_fiber(nullptr, &me()->stack_bottom, &me()->stack_size);
 #endif
     for (;;) {
-        me->j->kernel.run(&me->bound);
+        me()->j->kernel.run(&me()->bound);
         check_waited();
         yield(DONE, 0);
     }
@@ -284,7 +293,7 @@ static void check_early(const worker *w, const region *r, int64_t at, int kind)
 
 static char *access_memory(region *r, int64_t at, unsigned size, int kind)
 {
-    worker *w = me;
+    worker *w = me();
     const bool inside = at >= 0 && (size_t)at <= r->bytes && size <= r->bytes - (size_t)at;
     if (!inside || (uintptr_t)(r->base + at) % size) {
         finding(&emu_report::bounds,
@@ -312,7 +321,7 @@ static char *access_memory(region *r, int64_t at, unsigned size, int kind)
 
 static void *shared_memory(const void *key, const char *name, size_t bytes)
 {
-    worker *w = me;
+    worker *w = me();
     for (auto &a : w->arrays)
         if (a->key == key)
             return w->j->checked ? (void *)&a->r : a->memory.data();
@@ -343,12 +352,12 @@ static void forget_shared(worker *w)
 
 static const thread_info *self()
 {
-    return &me->current->info;
+    return &me()->current->info;
 }
 
 static void barrier(int site)
 {
-    fiber *f = me->current;
+    fiber *f = me()->current;
     yield(AT_BARRIER, site);
     f->barriers++;
     f->simd_barriers = 0;
@@ -356,20 +365,20 @@ static void barrier(int site)
 
 static void simd_barrier(int site)
 {
-    fiber *f = me->current;
+    fiber *f = me()->current;
     yield(AT_SIMD_BARRIER, site);
     f->simd_barriers++;
 }
 
 static void wait()
 {
-    me->current->waited = true;
+    me()->current->waited = true;
 }
 
 // A slot is written again two shuffles later at the earliest, when all have read it.
 static uint exchange_lanes(uint value, uint mask, int site)
 {
-    worker *w = me;
+    worker *w = me();
     fiber *f = w->current;
     const unsigned slot = f->shuffles++ & 1;
     f->slot[slot] = value;
@@ -560,7 +569,7 @@ static void prepare_worker(worker *w, job *j, const std::vector<parameter> &para
 
 static void work(worker *w)
 {
-    me = w;
+    running = w;
     for (;;) {
         const size_t i = w->j->next++;
         if (i >= w->j->order.size() || w->j->abandoned)
@@ -570,13 +579,13 @@ static void work(worker *w)
             make_fibers(w);
         }
     }
-    me = nullptr;
+    running = nullptr;
 }
 
 // Bytes that groups of both workers touched and one wrote: each worker saw its own groups only.
 static void compare(worker *a, worker *b)
 {
-    me = a;
+    running = a;
     for (size_t n = 0; n < a->ranges.size(); n++)
         for (size_t i = 0; i < a->ranges[n].bytes; i++) {
             const cell &x = a->ranges[n].cells[i], &y = b->ranges[n].cells[i];
@@ -591,7 +600,7 @@ static void compare(worker *a, worker *b)
                     one->thread, one->group1 - 1, two == &y.write ? "write" : "read", two->thread,
                     two->group1 - 1);
         }
-    me = nullptr;
+    running = nullptr;
 }
 
 static std::mutex pool_lock;

@@ -225,6 +225,8 @@ TEST(metal_missing_barrier)
 {
     bench b;
     mlxn_encoder *explicit = NULL;
+    const int checked = metalsim.checked;
+    metalsim.checked = 1;
     REQUIRE(set_up(&b));
     for (int missing = 0; missing < 2; missing++) {
         CHECK_STATUS(mlxn_encoder_create_with(
@@ -243,6 +245,7 @@ TEST(metal_missing_barrier)
         mlxn_encoder_release(explicit);
     }
     tear_down(&b);
+    metalsim.checked = checked;
 }
 
 TEST(metal_commits_in_flight)

@@ -324,19 +324,21 @@ TEST(gemma3_tiny_against_float64)
 {
     static fixture f;
     static float first[TOKENS][VOCAB];
-    static const int64_t chunks[] = {16, 1, 5, CONTEXT};
+    static const int64_t chunks[] = {5, 1, 16, CONTEXT};
+    size_t known = 0;
     int n;
     const rig_device *devices = rig_devices(&n);
     for (int d = 0; d < n; d++) {
         if (fixture_begin(&f, &devices[d])) {
             forward64(f.weights, f.ids, f.logits);
-            f.scored = devices[d].slow ? 17 : TOKENS;
+            f.scored = devices[d].slow ? 9 : TOKENS;
             for (int i = 0; i < (devices[d].slow ? 1 : 4); i++) {
                 mlxn_session *s = tiny_session(&f, CONTEXT, chunks[i], MLXN_MATMUL_EXACT);
                 CHECK_STATUS(mlxn_session_score(s, f.ids, f.scored, compare_row, &f), MLXN_OK);
-                if (!d && !i)
+                if (!known)
                     memcpy(first, f.got, sizeof first);
-                CHECK(!memcmp(first, f.got, f.scored * sizeof *first));
+                known = known && known < f.scored ? known : f.scored;
+                CHECK(!memcmp(first, f.got, known * sizeof *first));
                 mlxn_session_release(s);
             }
             test_note("%s: worst logit off by %.2e of the largest", devices[d].path, f.worst);

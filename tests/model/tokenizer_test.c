@@ -267,7 +267,7 @@ TEST(tokenizer_answers_null_and_short_room)
     mlxn_tokenizer *t, *other = NULL;
     mlxn_detokenizer *d = NULL;
     int32_t ids[4] = {-7, -7, -7, -7}, outside[] = {-1, 100000};
-    char text[4] = "....";
+    char text[4] = {'.', '.', '.', '.'};
     const char *stream;
     size_t n = 0;
     tiny_vocab_begin(&v);

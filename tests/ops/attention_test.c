@@ -580,7 +580,9 @@ TEST(attention_replay)
 
 TEST(attention_checks)
 {
-    mlxn_device *device = device_of(1), *elsewhere = device_of(2);
+    int n;
+    const rig_device *devices = rig_devices(&n);
+    mlxn_device *device = devices[0].device, *elsewhere = devices[1].device;
     const int64_t n4 = 4, n5 = 5, qs[] = {4, 2, 8}, ks[] = {10, 1, 8};
     mlxn_buffer *q = rig_buffer(device, F32, 3, qs, NULL),
                 *o = rig_buffer(device, F32, 3, qs, NULL);

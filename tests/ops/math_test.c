@@ -174,7 +174,8 @@ static double angle_error(const probe *p, int n, double theta, int dim, int64_t 
                             (long long)position, p[0].path, p[k].path);
         }
         for (int j = 0; j < 16; j++) {
-            long double a = powl((long double)theta, -2.0L * (first + j) / dim) * position;
+            long double a =
+                powl((long double)theta, -2.0L * (first + j) / dim) * (long double)position;
             worst = fmax(worst, fabs((double)((long double)s[j] - sinl(a))));
             worst = fmax(worst, fabs((double)((long double)c[j] - cosl(a))));
         }

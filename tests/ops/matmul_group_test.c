@@ -20,7 +20,7 @@ typedef struct group_buffers {
 
 static group_buffers make_buffers(const rig_device *on, const group_case *c, uint64_t *seed)
 {
-    group_buffers b = {NULL};
+    group_buffers b = {.input = NULL};
     const int64_t in[] = {c->rows, c->k};
     void *x = rig_normal(c->input, (size_t)(c->rows * c->k), 1, seed);
     b.input = rig_buffer(on->device, c->input, 2, in, x);

@@ -6,6 +6,10 @@
 #include <unistd.h>
 #include "backends/cpu/cpu.h"
 
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 enum {
     MAX_THREADS = 1024,
     LARGE_BYTES = 4 << 20, /* from here on storage is mapped, in huge pages where there are any */
@@ -169,6 +173,10 @@ static void read_name(char *name, size_t size)
     snprintf(name, size, "arm64");
 #else
     snprintf(name, size, "CPU");
+#endif
+#if defined(__APPLE__)
+    size_t room = size;
+    sysctlbyname("machdep.cpu.brand_string", name, &room, NULL, 0);
 #endif
     FILE *file = fopen("/proc/cpuinfo", "r");
     while (file && fgets(line, sizeof line, file)) {

@@ -237,14 +237,18 @@ static inline vf vf_load_bf16_n(const uint16_t *p, int n)
     __m512i u = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(vm_first(n), p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(u, 16));
 }
+static inline __m512i vf_bf16_bits(vf v) /* rounded to bf16, in the high half of each lane */
+{
+    const __m512i u = _mm512_castps_si512(v), table = _mm512_set1_epi32(0x22);
+    const __mmask16 odd = _mm512_test_epi32_mask(u, _mm512_set1_epi32(0x10000));
+    __m512i r = _mm512_add_epi32(u, _mm512_set1_epi32(0x7fff));
+    r = _mm512_mask_add_epi32(r, odd, r, _mm512_set1_epi32(1));
+    /* a NaN is v's own, made quiet (2), all else r (0) */
+    return _mm512_castps_si512(_mm512_fixupimm_ps(_mm512_castsi512_ps(r), v, table, 0));
+}
 static inline __m256i vf_round_bf16(vf v)
 {
-    __m512i u = _mm512_castps_si512(v);
-    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
-    __m512i r = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-    r = _mm512_mask_or_epi32(r, nan, u, _mm512_set1_epi32(0x400000));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(vf_bf16_bits(v), 16));
 }
 static inline void vf_store_bf16(uint16_t *p, vf v)
 {

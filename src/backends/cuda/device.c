@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "backends/cuda/cuda.h"
+#include "backends/cuda/embedded.h"
+#include "kernels/text.h"
 
 enum {
     OLDEST_ARCHITECTURE = 75, /* CUDA 13 dropped what is before it */
@@ -157,6 +159,10 @@ static mlxn_status cuda_open(const mlxn_device_desc *desc, mlxn_device **out)
     pthread_mutex_init(&cuda->stream_lock, NULL);
     pthread_mutex_init(&cuda->code_lock, NULL);
     status = start(cuda, desc->index);
+    /* not asked for by name: another backend serves better than one that cannot compile */
+    if (status == MLXN_OK && !desc->backend && !mlxn_cuda_has_compiler(cuda) &&
+        !mlxn_cuda_embedded(mlxn_kernel_text_matmul))
+        status = mlxn_fail(MLXN_ERR_UNSUPPORTED, "device_open: cuda: %s", cuda->nvrtc_detail);
     if (status != MLXN_OK) {
         cuda_close(&cuda->base);
         return status;

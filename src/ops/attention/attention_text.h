@@ -12,7 +12,7 @@
 #define ATTENTION_UNSEEN -1.0f /* in place of e_j >= 0 */
 
 struct attention_thread {
-    uint group_x, group_y, group_z, groups_x, thread, threads, lane, simd;
+    uint group_x, group_y, group_z, groups_x, tid, threads, lane, simd;
 };
 #define ATTENTION_THREAD                                                                           \
     {                                                                                              \

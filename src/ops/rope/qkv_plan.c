@@ -1,13 +1,20 @@
 /* qkv_plan.c - schedule and grid of a launch of qkv_prepare on a GPU.
  *
- * Measured on an H200: half a simdgroup a head with 16-byte accesses and sines and cosines kept in
- * registers reaches 0.91 to 0.94 of copy speed on many tokens, a simdgroup a head 0.55 to 0.68; on
- * few tokens the latter is as fast or faster, and it takes every shape. */
+ * Many tokens are a matter of memory speed, which on an H200 leaves some 25 instructions an
+ * element: columns has the fewest.  Few tokens are a matter of latency: group has the shortest
+ * chain of dependent steps.  Rows and lanes take the shapes that these do not. */
 #include "kernels/text.h"
 #include "ops/plans.h"
 #include "ops/rope/qkv_plan.h"
 
-enum { ROWS_PAIRS = 256, ROWS_HEADS = 2048, GRID_X = 0x7fffffff, GRID_Y = 65535 };
+enum {
+    ROWS_PAIRS = 256,
+    MANY_HEADS = 2048,
+    SOME_TOKENS = 4096,
+    GROUP_DIM = 1024,
+    GRID_X = 0x7fffffff,
+    GRID_Y = 65535
+};
 
 static int64_t all_heads(const qkv_params *p)
 {
@@ -50,23 +57,80 @@ static int rows_fit(const qkv_params *p, const uint64_t addresses[QKV_OPERANDS])
     return !misaligned;
 }
 
+/* Whether a lane can hold both halves of its pairs; rows_fit() holds. */
+static int columns_fit(const qkv_params *p)
+{
+    for (int k = 0; k < QKV_PARTS; k++)
+        if (p->part[k].heads && p->part[k].pairs != QKV_PAIRS_NONE &&
+            (p->part[k].pairs != QKV_PAIRS_SPLIT || p->part[k].offset != p->dim / 2))
+            return 0;
+    return (p->dim == 64 || p->dim == 128 || p->dim == 256 || p->dim == 512) &&
+           p->rounding == QKV_ROUND_EXACT;
+}
+
 static const char *entry_of(const qkv_params *p, qkv_schedule schedule)
 {
-    static const char *const entries[2][3] = {
-        {"qkv_prepare_lanes_f32", "qkv_prepare_lanes_f16", "qkv_prepare_lanes_bf16"},
-        {"qkv_prepare_rows_f32", "qkv_prepare_rows_f16", "qkv_prepare_rows_bf16"}};
-    int dtype = p->dtype == K_F32 ? 0 : p->dtype == K_F16 ? 1 : 2;
-    return entries[schedule == QKV_SCHEDULE_ROWS][dtype];
+#define ENTRIES(x)                                                                    \
+    {                                                                                 \
+        "qkv_prepare_" #x "_f32", "qkv_prepare_" #x "_f16", "qkv_prepare_" #x "_bf16" \
+    }
+#define COLUMNS(dim)                                                      \
+    {                                                                     \
+        "qkv_prepare_columns_f32_" #dim, "qkv_prepare_columns_f16_" #dim, \
+            "qkv_prepare_columns_bf16_" #dim                              \
+    }
+    static const char *const entries[3][3] = {ENTRIES(lanes), ENTRIES(group), ENTRIES(rows)};
+    static const char *const columns[4][3] = {COLUMNS(64), COLUMNS(128), COLUMNS(256),
+                                              COLUMNS(512)};
+#undef ENTRIES
+#undef COLUMNS
+    const int dtype = p->dtype == K_F32 ? 0 : p->dtype == K_F16 ? 1 : 2;
+    if (schedule == QKV_SCHEDULE_COLUMNS)
+        return columns[p->dim < 128 ? 0 : p->dim < 256 ? 1 : p->dim < 512 ? 2 : 3][dtype];
+    return entries[schedule - QKV_SCHEDULE_LANES][dtype];
 }
 
 static qkv_schedule choose(const mlxn_gpu_traits *gpu, const qkv_params *p,
                            const uint64_t addresses[QKV_OPERANDS])
 {
     const int64_t heads = all_heads(p);
-    int rows = gpu->schedule == QKV_SCHEDULE_ROWS;
-    if (gpu->schedule == QKV_SCHEDULE_AUTO)
-        rows = p->tokens >= (ROWS_HEADS + heads - 1) / heads;
-    return rows && rows_fit(p, addresses) ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES;
+    const int many = p->tokens >= (MANY_HEADS + heads - 1) / heads;
+    int wanted = gpu->schedule;
+    if (wanted == QKV_SCHEDULE_AUTO)
+        wanted = many ? QKV_SCHEDULE_COLUMNS : QKV_SCHEDULE_GROUP;
+    if (wanted == QKV_SCHEDULE_GROUP && p->dim <= GROUP_DIM)
+        return QKV_SCHEDULE_GROUP;
+    if (wanted < QKV_SCHEDULE_ROWS || !rows_fit(p, addresses))
+        return QKV_SCHEDULE_LANES;
+    return wanted == QKV_SCHEDULE_COLUMNS && columns_fit(p) ? QKV_SCHEDULE_COLUMNS
+                                                            : QKV_SCHEDULE_ROWS;
+}
+
+/* Threads a group, and the grid: tokens in x, heads of a token in y. */
+static void lay_out(const mlxn_gpu_traits *gpu, const qkv_params *p, qkv_schedule schedule,
+                    mlxn_gpu_launch *launch)
+{
+    const int64_t heads = all_heads(p), a_simd = p->dtype == K_F32 ? 4 : 8;
+    int64_t threads = 32, x = p->tokens, a_group;
+    if (schedule == QKV_SCHEDULE_GROUP) /* a pair a thread */
+        threads = (p->dim / 2 + 31) / 32 * 32 + (p->dim < 2 ? 32 : 0);
+    if (schedule == QKV_SCHEDULE_ROWS)
+        threads = 64;
+    if (schedule == QKV_SCHEDULE_COLUMNS) /* all heads of a token, or of two */
+        threads = heads < 4 * a_simd ? (heads + a_simd - 1) / a_simd * 32 : 128;
+    if (gpu->threads_wanted)
+        threads = gpu->threads_wanted;
+    a_group = schedule == QKV_SCHEDULE_GROUP ? 1 : threads / 32;
+    if (schedule == QKV_SCHEDULE_ROWS) /* half a simdgroup works on about four heads */
+        a_group = threads / 16 * 4;
+    if (schedule == QKV_SCHEDULE_COLUMNS) {
+        a_group = heads;
+        x = x < SOME_TOKENS ? x : (x + 1) / 2;
+    }
+    const int64_t y = (heads + a_group - 1) / a_group;
+    launch->threads = (uint32_t)threads;
+    launch->groups[0] = (uint32_t)(x < GRID_X ? x : GRID_X);
+    launch->groups[1] = (uint32_t)(y < GRID_Y ? y : GRID_Y);
 }
 
 mlxn_status mlxn_qkv_plan(const mlxn_gpu_traits *gpu, const qkv_params *p,
@@ -77,14 +141,8 @@ mlxn_status mlxn_qkv_plan(const mlxn_gpu_traits *gpu, const qkv_params *p,
     mlxn_gpu_launch *launch;
     MLXN_TRY(mlxn_gpu_add(plan, mlxn_kernel_text_qkv_prepare, entry_of(p, schedule), p, sizeof *p,
                           &launch));
-    /* rows: a half simdgroup works on about four heads of its token */
-    const int rows = schedule == QKV_SCHEDULE_ROWS;
     launch->early = 1;
-    launch->threads = gpu->threads_wanted ? gpu->threads_wanted : rows ? 64 : 32;
-    const int64_t a_group = rows ? (int64_t)launch->threads / 16 * 4 : launch->threads / 32;
-    const int64_t y = (all_heads(p) + a_group - 1) / a_group;
-    launch->groups[0] = (uint32_t)(p->tokens < GRID_X ? p->tokens : GRID_X);
-    launch->groups[1] = (uint32_t)(y < GRID_Y ? y : GRID_Y);
+    lay_out(gpu, p, schedule, launch);
     if (chosen)
         *chosen = schedule;
     *out = launch;

@@ -17,14 +17,27 @@ _Static_assert((int)QKV_NORM_NONE == MLXN_NORM_NONE &&
                    (int)QKV_ROUND_MATCH_UNFUSED == MLXN_ROUND_MATCH_UNFUSED,
                "qkv_params.h follows mlxn/ops/rope.h");
 
+int64_t mlxn_qkv_tokens_at_once(const qkv_params *p)
+{
+    int64_t heads = 1, tokens;
+    for (int k = 0; k < QKV_PARTS; k++)
+        heads = p->part[k].heads > heads ? p->part[k].heads : heads;
+    tokens = 16 / heads;
+    if (tokens * p->rotary_pairs > 2048)
+        tokens = 2048 / p->rotary_pairs;
+    return tokens < 1 ? 1 : tokens;
+}
+
 size_t mlxn_qkv_prepare_shared(const void *params, uint32_t n_threads)
 {
     const qkv_params *p = params;
-    /* carve() in the kernel: weights, ones and a staged head, four arrays of pairs, two of both
-     * members, all padded */
+    /* carve() in the kernel: weights, ones and a staged head, frequencies, and for each token at
+     * once two arrays of pairs and two of both members, all padded */
     size_t dim = ((size_t)p->dim + 15) / 16 * 16, pairs = ((size_t)p->rotary_pairs + 15) / 16 * 16;
     size_t twice = (2 * (size_t)p->rotary_pairs + 15) / 16 * 16;
-    return n_threads * sizeof(float) * ((QKV_PARTS + 2) * dim + 4 * pairs + 2 * twice);
+    size_t tokens = (size_t)mlxn_qkv_tokens_at_once(p);
+    return n_threads * sizeof(float) *
+           ((QKV_PARTS + 2) * dim + 2 * pairs + tokens * 2 * (pairs + twice));
 }
 
 mlxn_status mlxn_qkv_pairing(const char *op, const char *name, mlxn_rope_pairing pairing,

@@ -12,6 +12,10 @@
 mlxn_status mlxn_qkv_pairing(const char *op, const char *name, mlxn_rope_pairing pairing,
                              int64_t dim, int64_t rotary_pairs, qkv_part_params *part);
 
+/* How many tokens a thread of the CPU works on together, so that their heads fill its vectors: at
+ * most 16. */
+int64_t mlxn_qkv_tokens_at_once(const qkv_params *params);
+
 /* Records the launch; buffers by operand number, NULL where absent.  Decides about streaming. */
 mlxn_status mlxn_qkv_launch(mlxn_encoder *encoder, qkv_params *params,
                             mlxn_buffer *const buffers[QKV_OPERANDS]);

@@ -1,14 +1,19 @@
 /* qkv_prepare_cpu.c - head norm, rotation and cache write of q, k and v on the CPU.
  *
- * Threads take tokens.  The sines and cosines of a token are made once and serve all its heads.  A
- * head is read twice, for its sum of squares and for its result; the second read is from the first
- * level cache.  All is f32 in between; formulas at the public header.
+ * Threads take tokens, a few at a time, and of those the parts one after the other, up to 16 heads
+ * together.  The sines and cosines of a token are made once and serve all its heads.
  *
  * To keep one loop for all cases a thread first lays out in its scratch, in f32: weights plus
- * weight_bias (ones where there is no weight: x * 1 is x), and frequencies by high and low part. */
+ * weight_bias (ones where there is no weight: x * 1 is x), and frequencies by high and low part.
+ * Where every part can go by whole blocks (qkv_blocks_cpu.h), all of it, cosines and sines too, is
+ * in the block order of the data; else in natural order, and heads go one by one
+ * (qkv_head_cpu.h). */
+#include "backends/cpu/block.h"
 #include "backends/cpu/kernel.h"
 #include "backends/cpu/math.h"
 #include "ops/norm/rms_cpu.h"
+#include "ops/rope/qkv_blocks_cpu.h"
+#include "ops/rope/qkv_head_cpu.h"
 #include "ops/rope/qkv_prepare.h"
 #include "ops/shared.h"
 
@@ -16,163 +21,14 @@
 typedef struct scratch {
     float *weight[QKV_PARTS], *ones, *staged; /* dim */
     float *freq_hi, *freq_lo;                 /* rotary_pairs */
-    float *cosine, *sine;                     /* rotary_pairs */
+    /* a row for each of the tokens worked on at once: */
+    float *cosine, *sine;             /* rotary_pairs */
     float *both_cosine, *signed_sine; /* 2 * rotary_pairs: cos, cos and -sin, sin, interleaved */
+    int64_t row, both_row;
+    int64_t tokens; /* at once */
+    int blocks, interleaved;
+    int own_tables; /* the caller's tables serve as they are */
 } scratch;
-
-/* What one head needs. */
-typedef struct head {
-    const char *input;
-    char *output, *cache; /* NULL: not wanted */
-    const float *weight, *ones, *cosine, *sine;
-    float *staged; /* dim elements of scratch */
-    int64_t dim, pairs, offset;
-    mlxn_dtype dtype, cache_dtype;
-    int32_t layout; /* qkv_pairs */
-    int rounded;
-    vf r;
-} head;
-
-CPU_INLINE vf load(mlxn_dtype dtype, const void *base, int64_t i, int n)
-{
-    return n == VF_LANES ? vf_load_as(dtype, base, i) : vf_load_as_n(dtype, base, i, n);
-}
-
-CPU_INLINE void store(mlxn_dtype dtype, int stream, void *base, int64_t i, vf v, int n)
-{
-    if (n != VF_LANES)
-        vf_store_as_n(dtype, base, i, v, n);
-    else if (stream)
-        vf_stream_as(dtype, base, i, v);
-    else
-        vf_store_as(dtype, base, i, v);
-}
-
-/* n_i: the normed elements i to i + n - 1. */
-CPU_INLINE vf normed(mlxn_dtype dtype, const head *h, int64_t i, int n)
-{
-    return vf_mul(vf_mul(load(dtype, h->input, i, n), h->r), load(MLXN_F32, h->weight, i, n));
-}
-
-/* Pairs (i, i + offset), i to i + n - 1. */
-CPU_INLINE void rotate_split(mlxn_dtype dtype, int stream, const head *h, char *y, int64_t i, int n)
-{
-    vf lo = normed(dtype, h, i, n), hi = normed(dtype, h, i + h->offset, n);
-    vf c = load(MLXN_F32, h->cosine, i, n), s = load(MLXN_F32, h->sine, i, n);
-    store(dtype, stream, y, i, vf_fma(lo, c, vf_neg(vf_mul(hi, s))), n);
-    store(dtype, stream, y, i + h->offset, vf_fma(hi, c, vf_mul(lo, s)), n);
-}
-
-/* Elements i to i + n - 1 with their neighbours; cosine and sine are laid out for it. */
-CPU_INLINE void rotate_interleaved(mlxn_dtype dtype, int stream, const head *h, char *y, int64_t i,
-                                   int n)
-{
-    vf x = normed(dtype, h, i, n);
-    vf c = load(MLXN_F32, h->cosine, i, n), s = load(MLXN_F32, h->sine, i, n);
-    store(dtype, stream, y, i, vf_fma(x, c, vf_mul(vf_swap_pairs(x), s)), n);
-}
-
-/* x of a head, of a dtype, to y of the same dtype. */
-CPU_INLINE void do_head(mlxn_dtype dtype, int stream, const head *shared, char *y)
-{
-    const head copy = *shared, *h = &copy;             /* which no store can change */
-    int64_t i = 0, rest[2][2] = {{0, h->dim}, {0, 0}}; /* what no pair covers */
-    if (h->layout == QKV_PAIRS_SPLIT) {
-        for (; i + VF_LANES <= h->pairs; i += VF_LANES)
-            rotate_split(dtype, stream, h, y, i, VF_LANES);
-        if (i < h->pairs)
-            rotate_split(dtype, stream, h, y, i, (int)(h->pairs - i));
-        rest[0][0] = h->pairs;
-        rest[0][1] = h->offset;
-        rest[1][0] = h->offset + h->pairs;
-        rest[1][1] = h->dim;
-    } else if (h->layout == QKV_PAIRS_INTERLEAVED) {
-        for (; i + VF_LANES <= 2 * h->pairs; i += VF_LANES)
-            rotate_interleaved(dtype, stream, h, y, i, VF_LANES);
-        if (i < 2 * h->pairs)
-            rotate_interleaved(dtype, stream, h, y, i, (int)(2 * h->pairs - i));
-        rest[0][0] = 2 * h->pairs;
-    }
-    for (int k = 0; k < 2; k++) {
-        for (i = rest[k][0]; i + VF_LANES <= rest[k][1]; i += VF_LANES)
-            store(dtype, stream, y, i, normed(dtype, h, i, VF_LANES), VF_LANES);
-        if (i < rest[k][1])
-            store(dtype, stream, y, i, normed(dtype, h, i, (int)(rest[k][1] - i)),
-                  (int)(rest[k][1] - i));
-    }
-}
-
-CPU_INLINE float sum_of_squares(mlxn_dtype dtype, const char *input, int64_t dim)
-{
-    rms_lanes sum = rms_zero();
-    int64_t i = 0;
-    for (; i + 32 <= dim; i += 32)
-        rms_add(&sum, vf_load_as(dtype, input, i), vf_load_as(dtype, input, i + VF_LANES));
-    if (i < dim) {
-        int left = (int)(dim - i);
-        vf first = load(dtype, input, i, left < VF_LANES ? left : VF_LANES);
-        vf second = vf_set(0.0f);
-        if (left > VF_LANES)
-            second = load(dtype, input, i + VF_LANES, left - VF_LANES);
-        rms_add(&sum, first, second);
-    }
-    return rms_total(sum);
-}
-
-/* The copies of the loops: for each dtype, and past the caches. */
-static float head_sum(mlxn_dtype dtype, const char *input, int64_t dim)
-{
-    if (dtype == MLXN_F32)
-        return sum_of_squares(MLXN_F32, input, dim);
-    return dtype == MLXN_F16 ? sum_of_squares(MLXN_F16, input, dim)
-                             : sum_of_squares(MLXN_BF16, input, dim);
-}
-
-static void head_to_output(const head *h, int stream)
-{
-    if (h->dtype == MLXN_F32)
-        stream ? do_head(MLXN_F32, 1, h, h->output) : do_head(MLXN_F32, 0, h, h->output);
-    else if (h->dtype == MLXN_F16)
-        stream ? do_head(MLXN_F16, 1, h, h->output) : do_head(MLXN_F16, 0, h, h->output);
-    else
-        stream ? do_head(MLXN_BF16, 1, h, h->output) : do_head(MLXN_BF16, 0, h, h->output);
-}
-
-/* n elements from one dtype to another, with a rounding to `through` on the way. */
-static void convert(mlxn_dtype from, const void *x, mlxn_dtype through, mlxn_dtype to, void *y,
-                    int64_t n)
-{
-    float t[VF_LANES];
-    for (int64_t i = 0; i < n; i += VF_LANES) {
-        int some = n - i < VF_LANES ? (int)(n - i) : VF_LANES;
-        vf_store_as(through, t, 0, load(from, x, i, some));
-        store(to, 0, y, i, vf_load_as(through, t, 0), some);
-    }
-}
-
-/* A head with a cache, or rounded as the chain of single operators rounds: by way of f32 scratch,
- * in which the head is worked on in place. */
-static void head_by_stages(const head *h)
-{
-    const mlxn_dtype through = h->rounded ? h->dtype : MLXN_F32;
-    head f = *h;
-    f.dtype = MLXN_F32;
-    f.input = f.output = (char *)h->staged;
-    convert(h->dtype, h->input, MLXN_F32, MLXN_F32, h->staged, h->dim);
-    if (h->rounded) { /* the norm alone; then, on its rounded result, the rotation alone */
-        f.layout = QKV_PAIRS_NONE;
-        head_to_output(&f, 0);
-        convert(MLXN_F32, h->staged, through, MLXN_F32, h->staged, h->dim);
-        f.layout = h->layout;
-        f.weight = h->ones;
-        f.r = vf_set(1.0f);
-    }
-    head_to_output(&f, 0);
-    if (h->output)
-        convert(MLXN_F32, h->staged, through, h->dtype, h->output, h->dim);
-    if (h->cache)
-        convert(MLXN_F32, h->staged, through, h->cache_dtype, h->cache, h->dim);
-}
 
 /* ---- a thread's scratch ---- */
 
@@ -183,11 +39,13 @@ static int64_t padded(int64_t n)
 
 static scratch carve(const mlxn_cpu_call *call, const qkv_params *p)
 {
-    int64_t dim = padded(p->dim), pairs = padded(p->rotary_pairs),
-            twice = padded(2 * p->rotary_pairs);
+    const int64_t dim = padded(p->dim), pairs = padded(p->rotary_pairs);
     float *at = (float *)call->shared +
                 (size_t)call->thread * (mlxn_qkv_prepare_shared(p, 1) / sizeof(float));
-    scratch s;
+    scratch s = {.row = pairs,
+                 .both_row = padded(2 * p->rotary_pairs),
+                 .tokens = mlxn_qkv_tokens_at_once(p),
+                 .blocks = 1};
     for (int k = 0; k < QKV_PARTS; k++, at += dim)
         s.weight[k] = at;
     s.ones = at;
@@ -195,10 +53,30 @@ static scratch carve(const mlxn_cpu_call *call, const qkv_params *p)
     s.freq_hi = s.staged + dim;
     s.freq_lo = s.freq_hi + pairs;
     s.cosine = s.freq_lo + pairs;
-    s.sine = s.cosine + pairs;
-    s.both_cosine = s.sine + pairs;
-    s.signed_sine = s.both_cosine + twice;
+    s.sine = s.cosine + s.tokens * s.row;
+    s.both_cosine = s.sine + s.tokens * s.row;
+    s.signed_sine = s.both_cosine + s.tokens * s.both_row;
+    for (int k = 0; k < QKV_PARTS; k++) {
+        const qkv_part_params *part = &p->part[k];
+        if (!part->heads)
+            continue;
+        s.blocks &= qkv_blocks_fit(p, part, call->ptr[QKV_AT(k, QKV_CACHE)] != NULL);
+        s.interleaved |= part->pairs == QKV_PAIRS_INTERLEAVED;
+    }
+    s.own_tables = p->attention_factor == 1.0f && !s.interleaved &&
+                   !(s.blocks && vf_block_is_split((mlxn_dtype)p->dtype));
     return s;
+}
+
+/* n elements, natural order, into the order that the loops want. */
+static void order(const qkv_params *p, const scratch *s, float *x, int64_t n)
+{
+    if (!s->blocks || !vf_block_is_split((mlxn_dtype)p->dtype))
+        return;
+    for (int64_t i = 0; i < n; i += VF_BLOCK) {
+        vf_block v = vf_block_order((mlxn_dtype)p->dtype, vf_block_load(MLXN_F32, x, i));
+        vf_block_store(MLXN_F32, 0, x, i, v);
+    }
 }
 
 static void lay_out_weights(const mlxn_cpu_call *call, const qkv_params *p, const scratch *s)
@@ -218,6 +96,7 @@ static void lay_out_weights(const mlxn_cpu_call *call, const qkv_params *p, cons
                 v = vf_add(load((mlxn_dtype)part->weight_dtype, w, i, n), bias);
             vf_store(s->weight[k] + i, v);
         }
+        order(p, s, s->weight[k], p->dim);
     }
 }
 
@@ -244,6 +123,8 @@ static void lay_out_freqs(const mlxn_cpu_call *call, const qkv_params *p, const 
         }
     for (int64_t i = pairs; i < padded(pairs); i++)
         s->freq_hi[i] = s->freq_lo[i] = 0.0f;
+    order(p, s, s->freq_hi, pairs);
+    order(p, s, s->freq_lo, pairs);
 }
 
 /* ---- a token ---- */
@@ -258,34 +139,63 @@ static int64_t integer_at(mlxn_dtype dtype, const void *base, int64_t t)
     return ((const int32_t *)base)[t];
 }
 
-/* cos and sin of the token's angles, times attention_factor, into the scratch. */
-static void lay_out_angles(const mlxn_cpu_call *call, const qkv_params *p, const scratch *s,
-                           int64_t t, int64_t position)
+/* Tokens worked on at once: those that are valid, with their cosines and sines. */
+typedef struct tokens {
+    int64_t n, at[QKV_ROWS], slot[QKV_ROWS];
+    const float *cosine[QKV_ROWS], *sine[QKV_ROWS];             /* of split pairs */
+    const float *both_cosine[QKV_ROWS], *signed_sine[QKV_ROWS]; /* of interleaved ones */
+} tokens;
+
+/* Computed ones follow the order of the frequencies. */
+static void compute_angles(const qkv_params *p, const scratch *s, int64_t position, float *cosine,
+                           float *sine)
 {
     const vf factor = vf_set(p->attention_factor);
-    const float *cosines = call->ptr[QKV_COS], *sines = call->ptr[QKV_SIN];
     const float hi = (float)position, lo = (float)(position - (int64_t)hi);
     for (int64_t i = 0; i < p->rotary_pairs; i += VF_LANES) {
+        vf2 f = {vf_load(s->freq_hi + i), vf_load(s->freq_lo + i)};
         vf c, sn;
-        if (p->angles == QKV_ANGLES_TABLES) {
-            int n = p->rotary_pairs - i < VF_LANES ? (int)(p->rotary_pairs - i) : VF_LANES;
-            c = load(MLXN_F32, cosines + t * p->cos_stride, i, n);
-            sn = load(MLXN_F32, sines + t * p->sin_stride, i, n);
-        } else {
-            vf2 f = {vf_load(s->freq_hi + i), vf_load(s->freq_lo + i)};
-            vf_sincos(vf_angle(hi, lo, f), &sn, &c);
-        }
-        vf_store(s->cosine + i, vf_mul(c, factor));
-        vf_store(s->sine + i, vf_mul(sn, factor));
+        vf_sincos(vf_angle(hi, lo, f), &sn, &c);
+        vf_store(cosine + i, vf_mul(c, factor));
+        vf_store(sine + i, vf_mul(sn, factor));
     }
 }
 
-static void interleave_angles(const qkv_params *p, const scratch *s)
+static void scale_table(const qkv_params *p, const scratch *s, const float *table, float *out)
 {
-    for (int64_t i = 0; i < p->rotary_pairs; i++) {
-        s->both_cosine[2 * i] = s->both_cosine[2 * i + 1] = s->cosine[i];
-        s->signed_sine[2 * i] = -s->sine[i];
-        s->signed_sine[2 * i + 1] = s->sine[i];
+    const vf factor = vf_set(p->attention_factor);
+    for (int64_t i = 0; i < p->rotary_pairs; i += VF_LANES) {
+        int n = p->rotary_pairs - i < VF_LANES ? (int)(p->rotary_pairs - i) : VF_LANES;
+        vf_store(out + i, vf_mul(load(MLXN_F32, table, i, n), factor));
+    }
+    order(p, s, out, p->rotary_pairs);
+}
+
+/* cos and sin of the angles of t->at[k], times attention_factor: in the scratch, or the caller's
+ * own tables where these will do. */
+static void lay_out_angles(const mlxn_cpu_call *call, const qkv_params *p, const scratch *s,
+                           tokens *t, int64_t k, int64_t position)
+{
+    const int64_t cos_at = t->at[k] * p->cos_stride, sin_at = t->at[k] * p->sin_stride;
+    float *cosine = s->cosine + k * s->row, *sine = s->sine + k * s->row;
+    float *both = s->both_cosine + k * s->both_row, *sign = s->signed_sine + k * s->both_row;
+    t->cosine[k] = cosine;
+    t->sine[k] = sine;
+    t->both_cosine[k] = both;
+    t->signed_sine[k] = sign;
+    if (p->angles != QKV_ANGLES_TABLES) {
+        compute_angles(p, s, position, cosine, sine);
+    } else if (s->own_tables) {
+        t->cosine[k] = (const float *)call->ptr[QKV_COS] + cos_at;
+        t->sine[k] = (const float *)call->ptr[QKV_SIN] + sin_at;
+    } else {
+        scale_table(p, s, (const float *)call->ptr[QKV_COS] + cos_at, cosine);
+        scale_table(p, s, (const float *)call->ptr[QKV_SIN] + sin_at, sine);
+    }
+    for (int64_t i = 0; i < p->rotary_pairs && s->interleaved; i++) {
+        both[2 * i] = both[2 * i + 1] = cosine[i];
+        sign[2 * i] = -sine[i];
+        sign[2 * i + 1] = sine[i];
     }
 }
 
@@ -313,6 +223,8 @@ static int token_at(const mlxn_cpu_call *call, const qkv_params *p, int64_t t, i
     return 1;
 }
 
+/* ---- heads ---- */
+
 /* The address of element `at` of an operand, NULL if it is absent. */
 CPU_INLINE char *element(const mlxn_cpu_call *call, int operand, int64_t at, mlxn_dtype dtype)
 {
@@ -320,82 +232,120 @@ CPU_INLINE char *element(const mlxn_cpu_call *call, int operand, int64_t at, mlx
     return base ? base + at * (int64_t)cpu_dtype_bytes(dtype) : NULL;
 }
 
-/* The head's addresses for token t, head j. */
-static void place_head(const mlxn_cpu_call *call, const qkv_part_params *part, int first, int64_t t,
-                       int64_t j, int64_t slot, head *h)
+/* Appends head j of token k of t. */
+CPU_INLINE void add_row(const mlxn_cpu_call *call, const qkv_part_params *part, int first,
+                        const tokens *t, int64_t k, int64_t j, qkv_rows *g)
 {
-    int64_t cached = slot * part->cache_slot + j * part->cache_head;
-    h->input =
-        element(call, first + QKV_INPUT, t * part->input_token + j * part->input_head, h->dtype);
-    h->output =
-        element(call, first + QKV_OUTPUT, t * part->output_token + j * part->output_head, h->dtype);
-    h->cache = slot < 0 ? NULL : element(call, first + QKV_CACHE, cached, h->cache_dtype);
+    const int64_t at = t->at[k], slot = t->slot[k];
+    const int64_t cached = slot * part->cache_slot + j * part->cache_head;
+    const int interleaved = part->pairs == QKV_PAIRS_INTERLEAVED, n = g->n++;
+    g->input[n] =
+        element(call, first + QKV_INPUT, at * part->input_token + j * part->input_head, g->dtype);
+    g->output[n] = element(call, first + QKV_OUTPUT,
+                           at * part->output_token + j * part->output_head, g->dtype);
+    g->cache[n] = slot < 0 ? NULL : element(call, first + QKV_CACHE, cached, g->cache_dtype);
+    g->cosine[n] = interleaved ? t->both_cosine[k] : t->cosine[k];
+    g->sine[n] = interleaved ? t->signed_sine[k] : t->sine[k];
 }
 
-/* A token's heads of one part.  The sums of squares of a group of heads are made first: the chains
- * of additions of different heads then overlap, and one division and root serve them all. */
-static void do_part(const mlxn_cpu_call *call, const qkv_params *p, const scratch *s, int k,
-                    int64_t t, int64_t slot)
+/* The rows one by one, for any shape. */
+static void do_rows(const qkv_params *p, const scratch *s, const qkv_part_params *part,
+                    const qkv_rows *g)
 {
-    const qkv_part_params *part = &p->part[k];
-    const int first = k * QKV_PART_OPERANDS, interleaved = part->pairs == QKV_PAIRS_INTERLEAVED;
-    const int64_t group = p->dim <= 512 ? VF_LANES : 1; /* which stays in the first level cache */
-    const int staged = p->rounding != MLXN_ROUND_EXACT || call->ptr[first + QKV_CACHE];
-    head h = {.weight = s->weight[k],
-              .ones = s->ones,
-              .cosine = interleaved ? s->both_cosine : s->cosine,
-              .sine = interleaved ? s->signed_sine : s->sine,
-              .staged = s->staged,
-              .dim = p->dim,
-              .pairs = p->rotary_pairs,
-              .offset = part->offset,
-              .dtype = (mlxn_dtype)p->dtype,
-              .cache_dtype = (mlxn_dtype)part->cache_dtype,
-              .layout = part->pairs,
-              .rounded = p->rounding == MLXN_ROUND_MATCH_UNFUSED};
-    const uintptr_t vector = VF_LANES * cpu_dtype_bytes(h.dtype);
-    for (int64_t begin = 0; begin < part->heads; begin += group) {
-        float r[VF_LANES] = {0};
-        int64_t end = begin + group < part->heads ? begin + group : part->heads;
-        vf scale = vf_set(1.0f);
-        for (int64_t j = begin; j < end && part->norm != MLXN_NORM_NONE; j++) {
-            place_head(call, part, first, t, j, slot, &h);
-            r[j - begin] = head_sum(h.dtype, h.input, p->dim);
-        }
-        if (part->norm != MLXN_NORM_NONE)
-            scale = rms_scale(vf_load(r), p->dim, p->eps);
-        vf_store(r, scale);
-        for (int64_t j = begin; j < end; j++) {
-            place_head(call, part, first, t, j, slot, &h);
-            h.r = vf_set(r[j - begin]);
-            if (!staged)
-                head_to_output(&h, p->stream && (uintptr_t)h.output % vector == 0);
-            else if (h.output || h.cache)
-                head_by_stages(&h);
-        }
+    const int staged = p->rounding != MLXN_ROUND_EXACT || g->cache_dtype != MLXN_DTYPE_NONE;
+    const uintptr_t vector = VF_LANES * cpu_dtype_bytes(g->dtype);
+    float r[QKV_ROWS] = {0};
+    vf scale = vf_set(1.0f);
+    for (int i = 0; i < g->n && part->norm != MLXN_NORM_NONE; i++)
+        r[i] = head_sum(g->dtype, g->input[i], g->dim);
+    if (part->norm != MLXN_NORM_NONE)
+        scale = rms_scale(vf_load(r), p->dim, p->eps);
+    vf_store(r, scale);
+    for (int i = 0; i < g->n; i++) {
+        const head h = {.input = g->input[i],
+                        .output = g->output[i],
+                        .cache = g->cache[i],
+                        .weight = g->weight,
+                        .ones = s->ones,
+                        .cosine = g->cosine[i],
+                        .sine = g->sine[i],
+                        .staged = s->staged,
+                        .dim = p->dim,
+                        .pairs = p->rotary_pairs,
+                        .offset = part->offset,
+                        .dtype = g->dtype,
+                        .cache_dtype = g->cache_dtype,
+                        .layout = part->pairs,
+                        .rounded = p->rounding == MLXN_ROUND_MATCH_UNFUSED,
+                        .r = vf_set(r[i])};
+        if (!staged)
+            head_to_output(&h, p->stream && (uintptr_t)h.output % vector == 0);
+        else if (h.output || h.cache)
+            head_by_stages(&h);
     }
+}
+
+static void do_blocks(const qkv_params *p, const qkv_part_params *part, qkv_rows *g)
+{
+    float scale[QKV_ROWS];
+    vf r = vf_set(1.0f);
+    if (part->norm != MLXN_NORM_NONE)
+        r = rms_scale(qkv_blocks_sum(g), p->dim, p->eps);
+    vf_store(scale, r);
+    g->stream = p->stream;
+    for (int i = 0; i < g->n; i++)
+        g->stream &= (uintptr_t)g->output[i] % 64 == 0;
+    qkv_blocks_store(g, scale);
+}
+
+/* One part of the tokens, as many heads together as stay in the first level cache. */
+static void do_part(const mlxn_cpu_call *call, const qkv_params *p, const scratch *s, int which,
+                    const tokens *t)
+{
+    const qkv_part_params *part = &p->part[which];
+    const int first = which * QKV_PART_OPERANDS, last = (int)(t->n * part->heads);
+    const int64_t fit = 8192 / p->dim, most = fit < 1 ? 1 : fit < QKV_ROWS ? fit : QKV_ROWS;
+    qkv_rows g = {.dtype = (mlxn_dtype)p->dtype,
+                  .cache_dtype = (mlxn_dtype)part->cache_dtype,
+                  .dim = p->dim,
+                  .pairs = part->pairs == QKV_PAIRS_NONE ? 0 : p->rotary_pairs,
+                  .offset = part->offset,
+                  .weight = s->weight[which]};
+    int done = 0;
+    for (int64_t k = 0; k < t->n; k++)
+        for (int64_t j = 0; j < part->heads; j++) {
+            add_row(call, part, first, t, k, j, &g);
+            if (++done < last && g.n < most)
+                continue;
+            if (s->blocks)
+                do_blocks(p, part, &g);
+            else
+                do_rows(p, s, part, &g);
+            g.n = 0;
+        }
 }
 
 static void do_tokens(const mlxn_cpu_call *call, int64_t begin, int64_t end)
 {
     const qkv_params *p = call->args;
     const scratch s = carve(call, p);
-    int interleaved = 0;
-    for (int k = 0; k < QKV_PARTS; k++)
-        interleaved |= p->part[k].heads && p->part[k].pairs == QKV_PAIRS_INTERLEAVED;
     lay_out_weights(call, p, &s);
     lay_out_freqs(call, p, &s);
-    for (int64_t t = begin; t < end; t++) {
-        int64_t position, slot;
-        if (!token_at(call, p, t, &position, &slot))
-            continue;
-        if (p->angles != QKV_ANGLES_NONE)
-            lay_out_angles(call, p, &s, t, position);
-        if (interleaved)
-            interleave_angles(p, &s);
+    while (begin < end) {
+        tokens t;
+        t.n = 0;
+        for (; begin < end && t.n < s.tokens; begin++) {
+            int64_t position;
+            if (!token_at(call, p, begin, &position, &t.slot[t.n]))
+                continue;
+            t.at[t.n] = begin;
+            if (p->angles != QKV_ANGLES_NONE)
+                lay_out_angles(call, p, &s, &t, t.n, position);
+            t.n++;
+        }
         for (int k = 0; k < QKV_PARTS; k++)
             if (p->part[k].heads)
-                do_part(call, p, &s, k, t, slot);
+                do_part(call, p, &s, k, &t);
     }
     if (p->stream)
         vf_stream_end();

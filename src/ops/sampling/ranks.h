@@ -11,7 +11,7 @@
 
 /* Where a thread stands. */
 struct rank_thread {
-    uint group_x, group_y, groups_y, thread, threads, lane, simd;
+    uint group_x, group_y, groups_y, tid, threads, lane, simd;
 };
 #define RANK_THREAD                                                                    \
     {                                                                                  \
@@ -135,7 +135,7 @@ FN int rank_width(int level)
 
 FN void rank_clear(REF(rank_memory) m, REF(rank_thread) t)
 {
-    for (uint i = t.thread; i < (uint)SAMPLING_BINS; i += t.threads) {
+    for (uint i = t.tid; i < (uint)SAMPLING_BINS; i += t.threads) {
         m.low[i] = 0u;
         if (m.wide)
             m.high[i] = 0u;
@@ -182,7 +182,7 @@ struct rank_share {
 FN rank_share rank_bins(REF(rank_thread) t)
 {
     const int64_t each = (int64_t)(((uint)SAMPLING_BINS + t.threads - 1u) / t.threads);
-    const int64_t begin = each * t.thread, end = begin + each;
+    const int64_t begin = each * t.tid, end = begin + each;
     rank_share y = {begin, end < SAMPLING_BINS ? end : SAMPLING_BINS};
     return y;
 }
@@ -234,7 +234,7 @@ FN void rank_sort(SHARED(uint64_t) list, uint n, REF(rank_thread) t)
     k_barrier();
     for (uint size = 2u; size <= n; size <<= 1)
         for (uint stride = size >> 1; stride != 0u; stride >>= 1) {
-            for (uint i = t.thread; i < n / 2u; i += t.threads) {
+            for (uint i = t.tid; i < n / 2u; i += t.threads) {
                 const uint low = i + (i & ~(stride - 1u)), high = low + stride;
                 const uint64_t a = list[low], b = list[high];
                 if ((a < b) == ((low & size) == 0u)) {
@@ -272,7 +272,7 @@ FN uint rank_row_greatest(GLOBAL(const uint) maxima, int64_t blocks, SHARED(uint
                           REF(rank_thread) t)
 {
     uint top = 0u;
-    for (int64_t i = t.thread; i < blocks; i += t.threads) {
+    for (int64_t i = t.tid; i < blocks; i += t.threads) {
         const uint key = maxima[i];
         top = key > top ? key : top;
     }

@@ -127,7 +127,10 @@ static float pack_wide(const packing *k)
     for (int i = 0; i < SCREEN_WIDE; i++) {
         float *x = &k->values[k->p->wide[i]];
         float code = scale > 0 ? *x / scale : 0;
-        code = code >= 0 ? (float)(int)(code + 0.5f) : -(float)(int)(0.5f - code);
+        if (code >= 0)
+            code = (float)(int)(code + 0.5f);
+        else /* NaN: the row is not finite, any code will do */
+            code = code < 0 ? -(float)(int)(0.5f - code) : 0;
         const float miss = *x - scale * code;
         codes[PACKED_ROWS * i] = (int8_t)code;
         error += miss * miss;
