@@ -5,6 +5,7 @@
 /* All of them, for what must hold for each: X(name). */
 #define MLXN_KERNEL_TEXTS(X) \
     X(attention)             \
+    X(attention_cuda)        \
     X(attention_decode)      \
     X(elementwise)           \
     X(embedding)             \

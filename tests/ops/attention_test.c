@@ -10,7 +10,14 @@
  * additions in a lane, 4 of the butterfly, 2 a fold;  o: n_c <= 256 of the chain, 2 a fold. With A
  * = sum p_j |v_j|: |error of o/l| <= sum p_j r_j |v_j| + |y| sum p_j r_j + u A (256 + 20 + 4 chunks
  * + 1), to which the store adds half an ulp of the output's dtype.  Second order terms:
- * factor 1.01. */
+ * factor 1.01.
+ *
+ * MLXN_ATTENTION_FAST on tensor cores adds: q to f16, 2^-11 |q_d| or 2^-25, and products summed 16
+ * at a time, each of 17 terms taken as cut at 2^-23 of the largest:
+ *   d_j += |scale| ((2^-11 + 17 D/16 2^-23) sum |q_d k_jd| + 2^-25 sum |k_jd|);
+ * e_j to f16, in l as in o: 2^-11 of it or 2^-25 of the largest, and l >= 1:  r_j += 2^-11, and
+ * 2^-25 to p_j r_j;  a tile of 16 keys adds 17 terms cut alike and the four roundings of the tile's
+ * factor, l's five of its sum, for n/16 + 2 tiles, and the merge of eight parts 20 more. */
 #include "rig.h"
 
 typedef struct spec {
@@ -30,6 +37,7 @@ typedef struct problem {
     int64_t keys, slots, max_keys;
     double *q, *k, *v; /* [tokens, heads, dim], [keys, kv_heads, dim] */
     int32_t *positions, *table;
+    mlxn_attention_precision precision; /* EXACT if not set */
 } problem;
 
 static double rounded(mlxn_dtype dtype, double x)
@@ -105,20 +113,24 @@ static void reference(const problem *p, int64_t t, int64_t h, double *y, double 
     const double u = 0x1p-24, D = (double)p->s.dim;
     int64_t position = p->positions[t], lo = first_visible(p, position), dim = p->s.dim;
     int64_t n = position - lo + 1, g = h / (p->s.heads / p->s.kv_heads);
+    const int fast = p->precision == MLXN_ATTENTION_FAST;
+    const double tiles = fast ? (2 * 17 + 4 + 5) * ((double)n / 16 + 2) + 20 : 0;
     double chunks = (double)(position / 256 - lo / 256 + 1);
     double *s = malloc((size_t)n * sizeof *s), *d = malloc((size_t)n * sizeof *d);
     double top = -HUGE_VAL, low = HUGE_VAL, total = 0, mean_r = 0;
     const double *q = p->q + (t * p->s.heads + h) * dim, c = (double)p->s.softcap;
     for (int64_t j = 0; j < n; j++) {
         const double *k = p->k + ((lo + j) * p->s.kv_heads + g) * dim;
-        double dot = 0, size = 0, scale = (double)p->s.scale;
+        double dot = 0, size = 0, keys = 0, scale = (double)p->s.scale;
         for (int64_t i = 0; i < dim; i++)
-            dot += q[i] * k[i], size += fabs(q[i] * k[i]);
+            dot += q[i] * k[i], size += fabs(q[i] * k[i]), keys += fabs(k[i]);
         double x = scale * dot;
         s[j] = c > 0 ? c * tanh(x / c) : x;
         d[j] = u * (D * fabs(scale) * size + fabs(x));
         if (c > 0)
             d[j] += u * (fabs(x) + 5 * fabs(s[j]));
+        if (fast)
+            d[j] += fabs(scale) * ((0x1p-11 + 17 * D / 16 * 0x1p-23) * size + 0x1p-25 * keys);
         top = fmax(top, s[j]), low = fmin(low, s[j]);
     }
     for (int64_t j = 0; j < n; j++)
@@ -126,16 +138,17 @@ static void reference(const problem *p, int64_t t, int64_t h, double *y, double 
     for (int64_t j = 0; j < n; j++) {
         s[j] = exp(s[j] - top) / total;
         d[j] += u * (2 * (top - low) + 2 + 2 * chunks);
-        mean_r += s[j] * d[j];
+        d[j] = s[j] * (d[j] + (fast ? 0x1p-11 : 0)) + (fast ? 0x1p-25 : 0);
+        mean_r += d[j];
     }
     for (int64_t i = 0; i < dim; i++) {
         double sum = 0, size = 0, errors = 0;
         for (int64_t j = 0; j < n; j++) {
             double v = p->v[((lo + j) * p->s.kv_heads + g) * dim + i];
-            sum += s[j] * v, size += s[j] * fabs(v), errors += s[j] * d[j] * fabs(v);
+            sum += s[j] * v, size += s[j] * fabs(v), errors += d[j] * fabs(v);
         }
         y[i] = sum;
-        bound[i] = 1.01 * (errors + fabs(sum) * mean_r + u * size * (277 + 4 * chunks));
+        bound[i] = 1.01 * (errors + fabs(sum) * mean_r + u * size * (277 + 4 * chunks + tiles));
     }
     free(s);
     free(d);
@@ -218,12 +231,13 @@ static mlxn_status run_part(mlxn_device *device, const problem *p, int64_t from,
     mlxn_buffer *bk = cache_buffer(device, p, p->k, lowest, highest);
     mlxn_buffer *bv = cache_buffer(device, p, p->v, lowest, highest);
     CHECK_STATUS(mlxn_encoder_create(device, &encoder), MLXN_OK);
-    CHECK_STATUS(mlxn_attention(encoder, MLXN_DESC(mlxn_attention_args, .q = bq, .k = bk, .v = bv,
-                                                   .output = bo, .positions = bp, .table = bt,
-                                                   .slot_map = s->map, .window = s->window,
-                                                   .scale = s->scale, .softcap = s->softcap,
-                                                   .max_keys = p->max_keys)),
-                 MLXN_OK);
+    CHECK_STATUS(
+        mlxn_attention(encoder,
+                       MLXN_DESC(mlxn_attention_args, .q = bq, .k = bk, .v = bv, .output = bo,
+                                 .positions = bp, .table = bt, .slot_map = s->map,
+                                 .window = s->window, .scale = s->scale, .softcap = s->softcap,
+                                 .max_keys = p->max_keys, .precision = p->precision)),
+        MLXN_OK);
     mlxn_status status = finish_encoder(encoder);
     CHECK_STATUS(
         mlxn_buffer_read(bo, 0, out + (size_t)(from * row) * size, (size_t)(count * row) * size),
@@ -260,7 +274,7 @@ static double worst_error(const problem *p, const uint8_t *out)
 {
     double y[1024], bound[1024], worst = 0;
     for (int64_t t = 0; t < p->s.tokens; t++)
-        for (int64_t h = 0; h < p->s.heads; h++) {
+        for (int64_t h = 0; h < p->s.heads && p->positions[t] >= 0; h++) {
             reference(p, t, h, y, bound);
             for (int64_t i = 0; i < p->s.dim; i++) {
                 size_t at = (size_t)((t * p->s.heads + h) * p->s.dim + i);
@@ -322,6 +336,49 @@ TEST(attention_reference_and_paths)
             free(other);
         }
         free(first);
+        free_problem(&p);
+    }
+}
+
+/* Where attention may be fast, results have a bound in place of bits, on whatever device; padding
+ * and queries without a slot are left alone all the same, with no effect on their neighbours. */
+TEST(attention_fast)
+{
+    static const spec fast[] = {
+        {"prefill", 37, 4, 1, 256, 0, 0, 0, 0.0625f, 0, F32, F16, LIN},
+        {"ring", 18, 4, 1, 256, 300, 90, 70, 0, 0, F32, F16, RING},
+        {"three heads", 21, 6, 2, 128, 130, 0, 0, 0, 0, F16, F16, LIN},
+        {"many heads", 16, 20, 1, 128, 5, 0, 9, 0, 0, BF16, F16, LIN},
+        {"steep", 16, 1, 1, 128, 200, 0, 0, 3, 0, F32, F16, LIN},
+    };
+    int n;
+    const rig_device *devices = rig_devices(&n);
+    for (size_t i = 0; i < sizeof fast / sizeof *fast; i++) {
+        problem p;
+        make_problem(&p, &fast[i], 400 + i);
+        p.precision = MLXN_ATTENTION_FAST;
+        p.positions[3] = -7;
+        const size_t row = output_bytes(&p) / (size_t)p.s.tokens;
+        for (int d = 0; d < n; d++) {
+            uint8_t *out = run(devices[d].device, &p, 0);
+            const double worst = worst_error(&p, out);
+            test_note("%s, %s: %.3f of the bound", p.s.name, devices[d].path, worst);
+            if (!(worst <= 1))
+                test_failed(__FILE__, __LINE__, "%s, %s: %g times the bound", p.s.name,
+                            devices[d].path, worst);
+            for (size_t b = 0; b < row; b++)
+                CHECK(out[3 * row + b] == 0x77);
+            free(out);
+        }
+        p.positions[5] = (int32_t)p.max_keys; /* a fault; the others are computed */
+        uint8_t *out = malloc(output_bytes(&p));
+        memset(out, 0x77, output_bytes(&p));
+        CHECK_STATUS(run_part(devices[0].device, &p, 0, p.s.tokens, out), MLXN_ERR_FAULT);
+        for (size_t b = 0; b < row; b++)
+            CHECK(out[5 * row + b] == 0x77);
+        p.positions[5] = -1;
+        CHECK(worst_error(&p, out) <= 1);
+        free(out);
         free_problem(&p);
     }
 }
@@ -654,6 +711,7 @@ TEST(attention_checks)
     REFUSED(ARGUMENT, "scale is inf", a.scale = HUGE_VALF);
     REFUSED(ARGUMENT, "softcap is -1", a.softcap = -1);
     REFUSED(ARGUMENT, "softcap is nan", a.softcap = NAN);
+    REFUSED(ARGUMENT, "precision is 2", a.precision = (mlxn_attention_precision)2);
     REFUSED(ARGUMENT, "window is -1", a.window = -1);
     REFUSED(ARGUMENT, "max_keys is 0", a.max_keys = 0);
     REFUSED(ARGUMENT, "max_keys is", a.max_keys = (int64_t)1 << 40);

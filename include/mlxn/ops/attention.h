@@ -13,6 +13,13 @@ typedef enum mlxn_slot_map {
     MLXN_SLOTS_TABLE = 3,  /* slot table[sequence, p] */
 } mlxn_slot_map;
 
+/* What a device may round on the way. */
+typedef enum mlxn_attention_precision {
+    MLXN_ATTENTION_EXACT = 0, /* nothing beyond f32, in the order below */
+    MLXN_ATTENTION_FAST = 1,  /* queries and weights e_j to f16, in an order of the device's own,
+                                 where that is faster: on tensor cores (docs/numerics.md) */
+} mlxn_attention_precision;
+
 /* For query t at position p = positions[t], head h, key head g = h / (Hq / Hkv):
  *   keys j = max(0, p - window + 1) .. p (window 0: all from 0), s_j = scale * q . k_j,
  *   with softcap c > 0: s_j = c * tanh(s_j / c);   output = sum softmax(s)_j * v_j.
@@ -41,6 +48,7 @@ typedef struct mlxn_attention_args {
     float softcap;    /* 0: none */
     int64_t max_keys; /* capacity: upper bound of position + 1 over this call and all replays; sizes
                          scratch and the grid; a larger position is a fault */
+    mlxn_attention_precision precision; /* 0: EXACT */
 } mlxn_attention_args;
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_attention(mlxn_encoder *encoder,
                                                     const mlxn_attention_args *args);

@@ -70,6 +70,10 @@ static mlxn_status check_scalars(const mlxn_attention_args *a)
                       "a finite number other than 0"));
     MLXN_TRY(op_float(OP, "softcap", a->softcap, a->softcap >= 0 && isfinite(a->softcap),
                       ">= 0 and finite"));
+    if (a->precision != MLXN_ATTENTION_EXACT && a->precision != MLXN_ATTENTION_FAST)
+        return mlxn_fail(MLXN_ERR_ARGUMENT,
+                         OP ": precision is %d, which is none of mlxn_attention_precision",
+                         (int)a->precision);
     if (a->window < 0)
         return mlxn_fail(MLXN_ERR_ARGUMENT, OP ": window is %lld, needs >= 0",
                          (long long)a->window);
@@ -127,6 +131,7 @@ mlxn_status mlxn_attention(mlxn_encoder *encoder, const mlxn_attention_args *arg
         .slot_map = (int32_t)a.slot_map,
         .q_dtype = (int32_t)a.q->dtype,
         .kv_dtype = (int32_t)a.k->dtype,
+        .fast = a.precision == MLXN_ATTENTION_FAST,
     };
     const mlxn_operand operands[ATTENTION_OPERANDS] = {
         [ATTENTION_Q] = {a.q, MLXN_READ},

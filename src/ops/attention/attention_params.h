@@ -28,20 +28,23 @@ typedef struct attention_params {
     float scale, softcap;
     int32_t slot_map;
     int32_t q_dtype, kv_dtype;
+    int32_t fast; /* roundings of MLXN_ATTENTION_FAST are allowed */
 } attention_params;
 
 /* ---- on a GPU ---- */
 
 enum {
-    ATTENTION_KEYS = 32,       /* of a chunk */
-    ATTENTION_SPAN = 8,        /* chunks of a span */
-    ATTENTION_LANES = 4,       /* virtual lanes of a dot product, of blocks of 8 elements */
-    ATTENTION_SPLIT_ROWS = 4,  /* rows (query, head) that share a pass over the keys */
-    ATTENTION_TILES_ROWS = 16, /* likewise, where one group sees all keys */
-    ATTENTION_STAGED = 256,    /* elements of the head that all rows of a tile keep at a time */
-    ATTENTION_MANY = 128,      /* more chunks than these are split by span */
-    ATTENTION_MERGED = 64,     /* elements of the head that a group of the merge works on */
-    ATTENTION_BATCH = 32,      /* records that it works on at a time */
+    ATTENTION_KEYS = 32,          /* of a chunk */
+    ATTENTION_SPAN = 8,           /* chunks of a span */
+    ATTENTION_LANES = 4,          /* virtual lanes of a dot product, of blocks of 8 elements */
+    ATTENTION_SPLIT_ROWS = 4,     /* rows (query, head) that share a pass over the keys */
+    ATTENTION_TILES_ROWS = 16,    /* likewise, where one group sees all keys */
+    ATTENTION_STAGED = 256,       /* elements of the head that all rows of a tile keep at a time */
+    ATTENTION_MANY = 128,         /* more chunks than these are split by span */
+    ATTENTION_MERGED = 64,        /* elements of the head that a group of the merge works on */
+    ATTENTION_BATCH = 32,         /* records that it works on at a time */
+    ATTENTION_CUDA_ROWS = 16,     /* of attention_cuda.kernel: rows (query, head) of a group, */
+    ATTENTION_CUDA_THREADS = 256, /* its threads */
     ATTENTION_DECODE_THREADS = 128, /* of attention_decode.kernel, */
     ATTENTION_DECODE_MERGERS = 256, /* of its merge */
 };

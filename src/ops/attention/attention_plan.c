@@ -1,6 +1,7 @@
 /* attention_plan.c - launches of attention on a GPU: a group over all keys of a few queries
  * (tiles), or, where those would be too few to fill the device, a group a chunk of keys and a
- * second launch that merges (split), by attention_decode.kernel where it serves. */
+ * second launch that merges (split), by attention_decode.kernel where it serves.  For
+ * many tokens CUDA has another text, if attention may be fast. */
 #include "core/gpu.h"
 #include "kernels/text.h"
 #include "ops/attention/attention.h"
@@ -108,8 +109,8 @@ static int can_decode(const mlxn_gpu_traits *gpu, const attention_launch_params 
     const attention_params *p = &split->p;
     return gpu->schedule != ATTENTION_SCHEDULE_SPLIT && split->wide && p->dim <= ATTENTION_STAGED &&
            pieces(p, ATTENTION_KEYS) <= ATTENTION_MANY && p->tokens <= UINT16_MAX &&
-           p->k_slot <= INT32_MAX && p->v_slot <= INT32_MAX &&
-           (p->q_token | p->q_head) % 4 == 0 && node->operands[ATTENTION_Q].range.address % 16 == 0;
+           p->k_slot <= INT32_MAX && p->v_slot <= INT32_MAX && (p->q_token | p->q_head) % 4 == 0 &&
+           node->operands[ATTENTION_Q].range.address % 16 == 0;
 }
 
 static mlxn_status add_decode(const attention_launch_params *split, mlxn_gpu_plan *plan)
@@ -138,6 +139,37 @@ static mlxn_status add_decode(const attention_launch_params *split, mlxn_gpu_pla
     return MLXN_OK;
 }
 
+/* Whether attention_cuda.kernel may and can do it. */
+static int can_use_tensor_cores(const mlxn_gpu_traits *gpu, const attention_params *p,
+                                const mlxn_node *node)
+{
+    enum { FEWEST_TOKENS = 16 };
+    const int64_t grain = p->q_token | p->q_head | p->k_slot | p->k_head | p->v_slot | p->v_head |
+                          p->o_token | p->o_head;
+    if (!p->fast || gpu->dialect != MLXN_GPU_CUDA || !gpu->overrides || gpu->architecture < 80 ||
+        gpu->schedule != ATTENTION_SCHEDULE_AUTO || p->tokens < FEWEST_TOKENS)
+        return 0;
+    for (int i = ATTENTION_Q; i <= ATTENTION_OUTPUT; i++)
+        if (node->operands[i].range.address % 16 != 0)
+            return 0;
+    return p->kv_dtype == K_F16 && (p->dim == 128 || p->dim == 256) && !(p->softcap > 0) &&
+           p->slot_map != ATTENTION_BY_TABLE && grain % 8 == 0;
+}
+
+static mlxn_status add_tensor_cores(const attention_params *p, const mlxn_node *node,
+                                    mlxn_gpu_plan *plan)
+{
+    const attention_launch_params a = params_of(p, node, ATTENTION_CUDA_ROWS);
+    mlxn_gpu_launch *launch;
+    MLXN_TRY(add_launch(&a, mlxn_kernel_text_attention_cuda,
+                        p->dim == 128 ? "attention_cuda_128" : "attention_cuda_256", 0, 0, plan,
+                        &launch));
+    launch->threads = ATTENTION_CUDA_THREADS;
+    launch->groups[0] = mlxn_gpu_groups((p->tokens + a.queries - 1) / a.queries);
+    launch->groups[1] = (uint32_t)(p->kv_heads * a.head_blocks);
+    return MLXN_OK;
+}
+
 mlxn_status mlxn_attention_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node,
                                 mlxn_gpu_plan *plan)
 {
@@ -148,6 +180,8 @@ mlxn_status mlxn_attention_plan(const mlxn_gpu_traits *gpu, const mlxn_node *nod
     if (p->kv_heads * tiles.head_blocks > UINT16_MAX)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "attention: more than %d key heads on a GPU",
                          (int)UINT16_MAX);
+    if (can_use_tensor_cores(gpu, p, node))
+        return add_tensor_cores(p, node, plan);
     if (!choose_split(gpu, &tiles, &split)) {
         MLXN_TRY(
             add_launch(&tiles, mlxn_kernel_text_attention, entry_of(p, 0), 0, 0, plan, &launch));

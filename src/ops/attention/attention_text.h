@@ -1,5 +1,5 @@
 /* attention_text.h - what the kernel texts of attention share: operands, which keys a query sees,
- * records of chunks, pairs of value elements.  Kernel text. */
+ * rows of a group, records of chunks, pairs of value elements.  Kernel text. */
 #ifndef MLXN_OPS_ATTENTION_ATTENTION_TEXT_H
 #define MLXN_OPS_ATTENTION_ATTENTION_TEXT_H
 
@@ -67,6 +67,28 @@ FN int attention_query(CONSTANT(attention_launch_params) a, REF(attention_operan
     if (fault != 0u && note)
         k_atomic_or(o.fault, fault);
     return fault == 0u ? position : -1;
+}
+
+/* Where a group's rows are. */
+struct attention_tile {
+    int64_t token, head; /* of its first row */
+    int64_t key_head;
+    int heads, rows; /* heads of a token; rows in all */
+};
+
+FN attention_tile attention_locate(CONSTANT(attention_launch_params) a, int64_t tile, uint y)
+{
+    CONSTANT(attention_params) p = &a->p;
+    const int64_t shared = p->heads / p->kv_heads;
+    const int64_t block = y % (uint)a->head_blocks, left = shared - block * a->heads;
+    const int64_t tokens = p->tokens - tile * a->queries;
+    attention_tile y_tile;
+    y_tile.key_head = y / (uint)a->head_blocks;
+    y_tile.token = tile * a->queries;
+    y_tile.head = y_tile.key_head * shared + block * a->heads;
+    y_tile.heads = left < a->heads ? (int)left : a->heads;
+    y_tile.rows = y_tile.heads * (tokens < a->queries ? (int)tokens : a->queries);
+    return y_tile;
 }
 
 FN float attention_larger(float a, float b)
