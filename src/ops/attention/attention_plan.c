@@ -108,8 +108,8 @@ static int can_decode(const mlxn_gpu_traits *gpu, const attention_launch_params 
     const attention_params *p = &split->p;
     return gpu->schedule != ATTENTION_SCHEDULE_SPLIT && split->wide && p->dim <= ATTENTION_STAGED &&
            pieces(p, ATTENTION_KEYS) <= ATTENTION_MANY && p->tokens <= UINT16_MAX &&
-           p->k_slot <= INT32_MAX && p->v_slot <= INT32_MAX &&
-           (p->q_token | p->q_head) % 4 == 0 && node->operands[ATTENTION_Q].range.address % 16 == 0;
+           p->k_slot <= INT32_MAX && p->v_slot <= INT32_MAX && (p->q_token | p->q_head) % 4 == 0 &&
+           node->operands[ATTENTION_Q].range.address % 16 == 0;
 }
 
 static mlxn_status add_decode(const attention_launch_params *split, mlxn_gpu_plan *plan)
