@@ -96,7 +96,7 @@ def completion_of_values(mlxn, _):
         return done.stdout.decode().split()
     equal(complete("mlxn", "sc"), ["score"])
     equal(complete("mlxn", "run", "--matmul", ""), ["exact", "fast"])
-    equal(complete("mlxn", "bench", ""), ["ops", "step"])
+    equal(complete("mlxn", "bench", ""), ["ops", "step", "head-norm-rope"])
     equal(complete("mlxn", "bench", "ops", "-o", "j"), ["json"])
     equal(complete("mlxn", "pull", "g"), ["gemma3-270m"])
     equal(complete("mlxn", "run", "-n", ""), [])

@@ -121,16 +121,52 @@ FN void qkv_column_rotate(REF(qkv_head) h, REF(qkv_column<R>) x, int64_t pairs,
     }
 }
 
-/* Weights plus bias of the three parts, ones where there are none. */
+FN void qkv_columns_share(SHARED(float) p, int64_t i, k_floats<4> x)
+{
+    ((SHARED(uint4))p)[i / 4] = k_words_of(k_f32(), x);
+}
+
+/* Weights plus bias of the three parts, ones where there are none; four a thread at a time. */
 FN void qkv_columns_weights(CONSTANT(qkv_params) a, REF(qkv_operands) o, SHARED(float) weights,
                             int dim, qkv_thread g)
 {
-    for (int k = 0; k < QKV_PARTS; k++) {
-        const bool weighted = a->part[k].norm == QKV_NORM_WEIGHTED;
+    for (int n = (int)g.tid * 4; n < QKV_PARTS * dim; n += (int)g.threads * 4) {
+        const int k = n / dim, i = n % dim;
         GLOBAL(const uchar) p = k == 0 ? o.q.weight : k == 1 ? o.k.weight : o.v.weight;
-        for (int i = (int)g.tid; i < dim && a->part[k].heads != 0; i += (int)g.threads)
-            weights[k * dim + i] =
-                weighted ? qkv_weight(a->part[k].weight_dtype, p, i, a->weight_bias) : 1.0f;
+        k_floats<4> w = {{1.0f, 1.0f, 1.0f, 1.0f}};
+        if (a->part[k].heads == 0)
+            continue;
+        if (a->part[k].norm == QKV_NORM_WEIGHTED) {
+            w = k_load_as<4>(a->part[k].weight_dtype, p, i);
+            for (int e = 0; e < 4; e++)
+                w.v[e] += a->weight_bias;
+        }
+        qkv_columns_share(weights, n, w);
+    }
+}
+
+/* The cosines and sines of a token.  Those of tables are read at once, four a thread: they must not
+ * take longer than the head. */
+FN void qkv_columns_turns(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_token) t,
+                          SHARED(float) cosines, SHARED(float) sines, int64_t pairs, qkv_thread g)
+{
+    if (a->angles == QKV_ANGLES_TABLES) {
+        for (int64_t n = (int64_t)g.tid * 4; n < 2 * pairs; n += (int64_t)g.threads * 4) {
+            const bool sine = n >= pairs;
+            const int64_t i = sine ? n - pairs : n;
+            GLOBAL(const float)
+            table = sine ? o.sines + t.at * a->sin_stride : o.cosines + t.at * a->cos_stride;
+            k_floats<4> v = k_floats_of(((GLOBAL(const uint4))table)[i / 4]);
+            for (int e = 0; e < 4; e++)
+                v.v[e] *= a->attention_factor;
+            qkv_columns_share(sine ? sines : cosines, i, v);
+        }
+        return;
+    }
+    for (int64_t n = g.tid; n < pairs; n += g.threads) {
+        const k_turn turn = qkv_turn(a, o, t, n, qkv_frequency(a, o, n));
+        cosines[n] = turn.cosine;
+        sines[n] = turn.sine;
     }
 }
 
@@ -147,17 +183,14 @@ FN void qkv_columns(CONSTANT(qkv_params) a, REF(qkv_operands) o, SHARED(float) s
     SHARED(float) sines = shared + dim / 2;
     SHARED(float) weights = shared + dim;
     qkv_columns_weights(a, o, weights, dim, g);
+    k_wait();
     for (int64_t i = g.group_x; i < a->tokens; i += g.groups_x) {
         int64_t j = start + g.lane / (uint)lanes;
         qkv_column<R> x = qkv_column_load<D, R>(a, o, i, j, heads, lane);
         const qkv_token t = qkv_find(a, o, i, g.lane);
         if (!t.valid)
             continue;
-        for (int64_t n = g.tid; n < pairs; n += g.threads) {
-            const k_turn turn = qkv_turn(a, o, t, n, qkv_frequency(a, o, n));
-            shared[n] = turn.cosine;
-            sines[n] = turn.sine;
-        }
+        qkv_columns_turns(a, o, t, shared, sines, pairs, g);
         k_barrier(); /* the tables are whole */
         for (int64_t first = start; first < heads; first += step) {
             if (first != start)

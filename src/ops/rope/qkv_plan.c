@@ -9,7 +9,7 @@
 
 enum {
     ROWS_PAIRS = 256,
-    MANY_HEADS = 2048,
+    MANY_HEADS = 512,
     SOME_TOKENS = 4096,
     GROUP_DIM = 1024,
     GRID_X = 0x7fffffff,
@@ -57,9 +57,13 @@ static int rows_fit(const qkv_params *p, const uint64_t addresses[QKV_OPERANDS])
     return !misaligned;
 }
 
-/* Whether a lane can hold both halves of its pairs; rows_fit() holds. */
-static int columns_fit(const qkv_params *p)
+/* Whether a lane can hold both halves of its pairs, and tables be read 16 bytes at a time;
+ * rows_fit() holds. */
+static int columns_fit(const qkv_params *p, const uint64_t addresses[QKV_OPERANDS])
 {
+    if (p->angles == QKV_ANGLES_TABLES &&
+        ((addresses[QKV_COS] | addresses[QKV_SIN]) % 16 || (p->cos_stride | p->sin_stride) % 4))
+        return 0;
     for (int k = 0; k < QKV_PARTS; k++)
         if (p->part[k].heads && p->part[k].pairs != QKV_PAIRS_NONE &&
             (p->part[k].pairs != QKV_PAIRS_SPLIT || p->part[k].offset != p->dim / 2))
@@ -102,8 +106,8 @@ static qkv_schedule choose(const mlxn_gpu_traits *gpu, const qkv_params *p,
         return QKV_SCHEDULE_GROUP;
     if (wanted < QKV_SCHEDULE_ROWS || !rows_fit(p, addresses))
         return QKV_SCHEDULE_LANES;
-    return wanted == QKV_SCHEDULE_COLUMNS && columns_fit(p) ? QKV_SCHEDULE_COLUMNS
-                                                            : QKV_SCHEDULE_ROWS;
+    return wanted == QKV_SCHEDULE_COLUMNS && columns_fit(p, addresses) ? QKV_SCHEDULE_COLUMNS
+                                                                       : QKV_SCHEDULE_ROWS;
 }
 
 /* Threads a group, and the grid: tokens in x, heads of a token in y. */
@@ -116,7 +120,7 @@ static void lay_out(const mlxn_gpu_traits *gpu, const qkv_params *p, qkv_schedul
         threads = (p->dim / 2 + 31) / 32 * 32 + (p->dim < 2 ? 32 : 0);
     if (schedule == QKV_SCHEDULE_ROWS)
         threads = 64;
-    if (schedule == QKV_SCHEDULE_COLUMNS) /* all heads of a token, or of two */
+    if (schedule == QKV_SCHEDULE_COLUMNS) /* all heads of a token, of several */
         threads = heads < 4 * a_simd ? (heads + a_simd - 1) / a_simd * 32 : 128;
     if (gpu->threads_wanted)
         threads = gpu->threads_wanted;
@@ -125,7 +129,7 @@ static void lay_out(const mlxn_gpu_traits *gpu, const qkv_params *p, qkv_schedul
         a_group = threads / 16 * 4;
     if (schedule == QKV_SCHEDULE_COLUMNS) {
         a_group = heads;
-        x = x < SOME_TOKENS ? x : (x + 1) / 2;
+        x /= x < SOME_TOKENS ? 1 : x < 4 * SOME_TOKENS ? 2 : 4; /* tokens a group */
     }
     const int64_t y = (heads + a_group - 1) / a_group;
     launch->threads = (uint32_t)threads;
