@@ -282,4 +282,21 @@ FN float k_simd_sum(float v)
     return v;
 }
 
+/* Adds the squares of n elements of group memory, element i in lane i mod 32, ascending.  Four are
+ * read at a time, so that the sums do not wait for each read. */
+FN float k_add_squares(SHARED(const float) x, int n, uint lane, float sum)
+{
+    int i = (int)lane;
+    for (; i + 96 < n; i += 128) {
+        const float a = x[i], b = x[i + 32], c = x[i + 64], d = x[i + 96];
+        sum = k_fma(a, a, sum);
+        sum = k_fma(b, b, sum);
+        sum = k_fma(c, c, sum);
+        sum = k_fma(d, d, sum);
+    }
+    for (; i < n; i += 32)
+        sum = k_fma(x[i], x[i], sum);
+    return sum;
+}
+
 #endif

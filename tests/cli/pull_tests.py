@@ -132,7 +132,9 @@ def pull_is_interrupted_cleanly(mlxn, _):
     place = Place(mlxn, "interrupt")
     place.flag("hang")
     process = subprocess.Popen([mlxn.path, "pull", "gemma3-270m"], env=dict(os.environ, **place.env),
-                               stderr=subprocess.PIPE, start_new_session=True)
+                               stderr=subprocess.PIPE, start_new_session=True,
+                               # a background job's shell ignores it for its children
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.time() + 60
     while not os.path.exists(os.path.join(place.bin, "log")):
         check(time.time() < deadline, "pip was not started")

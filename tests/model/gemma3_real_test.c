@@ -271,7 +271,10 @@ static void same_bits(mlxn_matmul_mode mode)
         if (i == 0) {
             memcpy(wanted, got, sizeof wanted);
             CHECK(feed_hash(model, mode, ids, many, 37) == wanted[1]);
-            CHECK(feed_hash(model, mode, ids, many, 1) == wanted[1]);
+            /* a GPU's fast mode is of one kind from 16 tokens a call on, of another below */
+            const int two_kinds = mode == MLXN_MATMUL_FAST && strcmp(test_backend(), "cpu") != 0;
+            CHECK(feed_hash(model, mode, ids, many, 1) ==
+                  (two_kinds ? feed_hash(model, mode, ids, many, 15) : wanted[1]));
         }
         CHECK(got[0] == wanted[0] && got[1] == wanted[1]);
         mlxn_model_release(model);

@@ -24,7 +24,7 @@ static int probes(probe *out)
 #endif
     };
     int n_devices, n = 0;
-    const rig_device *devices = rig_devices(&n_devices);
+    const rig_device *devices = rig_cpu_devices(&n_devices);
     for (int i = 0; i < n_devices && devices[i].threads == 1; i++)
         for (size_t k = 0; k < sizeof all / sizeof *all; k++)
             if (!strcmp(all[k].path, devices[i].path))

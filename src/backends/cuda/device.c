@@ -119,7 +119,7 @@ static mlxn_status choose_edges(mlxn_cuda_device *cuda)
     const char *given = getenv("MLXN_CUDA_EDGES");
     const int can = cuda->traits.architecture >= EDGES_ARCHITECTURE &&
                     cuda->cu.version >= EDGES_DRIVER && cuda->cu.cuGraphAddDependencies_v2;
-    int chosen = MLXN_CUDA_EDGES_CHAIN;
+    int chosen = MLXN_CUDA_EDGES_PROGRAMMATIC;
     if (given && *given)
         for (chosen = 0; chosen < 3 && strcmp(given, names[chosen]); chosen++)
             ;

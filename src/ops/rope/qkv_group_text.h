@@ -37,10 +37,8 @@ FN void qkv_group_head(CONSTANT(qkv_params) a, qkv_head h, REF(qkv_group_memory)
     const int64_t dim = a->dim, pairs = h.pairs == QKV_PAIRS_NONE ? 0 : a->rotary_pairs;
     const bool split = h.pairs == QKV_PAIRS_SPLIT;
     if (h.norm != QKV_NORM_NONE) { /* every simdgroup sums for itself */
-        float sum = 0.0f;
-        for (int64_t i = g.lane; i < dim; i += 32)
-            sum = k_fma(m.x[i], m.x[i], sum);
-        h.r = qkv_scale(k_simd_sum(sum), (float)dim, a->eps);
+        const float sum = k_simd_sum(k_add_squares(m.x, (int)dim, g.lane, 0.0f));
+        h.r = qkv_scale(sum, (float)dim, a->eps);
     }
     for (int64_t i = g.tid; i < pairs; i += g.threads) {
         const qkv_pair at = qkv_pair_at(h, i);
