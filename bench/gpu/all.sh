@@ -1,6 +1,6 @@
 #!/bin/sh
 # On a machine with an NVIDIA GPU: builds, runs the operators' tests and the model's on the GPU, then
-# the benches.  One command; what it prints is short.
+# the benches.  One command; what it prints is short; it fails if a test does.
 # usage: bench/gpu/all.sh [MODEL.gguf]    (default: $MLXN_TEST_MODEL, or where `mlxn pull` puts it)
 #   MLXN_GPU_BUILD  the build folder, /tmp/mlxn-gpu
 #   MLXN_GPU_OUT    where step.json and step.svg go, the build folder
@@ -17,6 +17,14 @@ part() { # NAME: whether it is asked for
     case " $parts " in *" $1 "*) echo "== $1" ;; *) return 1 ;; esac
 }
 
+failed=0
+tests() { # LINES ARGUMENTS...: the last lines of what they say, and whether one failed
+    lines=$1
+    shift
+    "$build/tests/mlxn-test" --device cuda "$@" >"$build.tests" 2>&1 || failed=1
+    tail -n "$lines" "$build.tests"
+}
+
 nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,clocks.max.mem,power.limit \
     --format=csv,noheader
 if ! { cmake -S . -B "$build" -DMLXN_WERROR=ON &&
@@ -27,10 +35,10 @@ fi
 "$build/cli/mlxn" info | sed -n '/^device cuda/,/^    /p' | sed '$d'
 
 if part tests; then
-    "$build/tests/mlxn-test" --device cuda --without real | grep -v '^ok' | tail -n 60
+    tests 60 --without real
 fi
 if part model; then
-    "$build/tests/mlxn-test" --device cuda -v gemma3_real | tail -n 40
+    tests 40 -v gemma3_real
     "$build/cli/mlxn" run -m "$model" --device cuda --temp 0 -n 48 -p "The capital of France is" \
         2>&1 | tail -n 12
 fi
@@ -51,4 +59,4 @@ if part step; then
         python3 bench/gpu/timeline.py "$out/step.json" "$out/step.svg"
 fi
 part replay && bench/gpu/replay.sh "$build"
-exit 0
+exit "$failed"
