@@ -5,7 +5,7 @@
 #include <time.h>
 
 static test_case *cases;
-static int failures_in_case, full_tier, verbose;
+static int failures_in_case, full_tier, verbose, fail_fast;
 static char backend[32] = "cpu";
 enum { MAX_WITHOUT = 16 };
 static const char *without[MAX_WITHOUT];
@@ -34,6 +34,8 @@ void test_failed(const char *file, int line, const char *format, ...)
         va_end(args);
         printf("\n");
     }
+    if (fail_fast)
+        exit(1);
 }
 
 void test_note(const char *format, ...)
@@ -212,6 +214,7 @@ int main(int argc, char **argv)
     for (; at < argc && argv[at][0] == '-'; at++) {
         full_tier |= !strcmp(argv[at], "--full");
         verbose |= !strcmp(argv[at], "-v");
+        fail_fast |= !strcmp(argv[at], "--fail-fast");
         list |= !strcmp(argv[at], "--list");
         if (!strcmp(argv[at], "--without") && at + 1 < argc && n_without < MAX_WITHOUT)
             without[n_without++] = argv[++at];
