@@ -91,7 +91,7 @@ TEST(mutants_of_elementwise)
                                      .list = elementwise,
                                      .count = COUNT(elementwise),
                                      .tests = "elementwise_",
-                                     .groups = 2});
+                                     .groups = {2, 2}});
 }
 
 TEST(mutants_of_softmax)
@@ -100,7 +100,7 @@ TEST(mutants_of_softmax)
                                      .list = softmax,
                                      .count = COUNT(softmax),
                                      .tests = "elementwise_softmax",
-                                     .groups = 1});
+                                     .groups = {1, 1}});
 }
 
 TEST(mutants_of_norm)
@@ -109,5 +109,5 @@ TEST(mutants_of_norm)
                                      .list = norm,
                                      .count = COUNT(norm),
                                      .tests = "norm_",
-                                     .groups = 1});
+                                     .groups = {1, 1}});
 }

@@ -47,7 +47,7 @@ static int open_device(const emu_mutants *all, const emu_library *library, int c
         return 0;
     d->text = all->text;
     d->library = library;
-    d->groups = all->groups;
+    memcpy(d->groups, all->groups, sizeof d->groups);
     d->seed = 7;
     d->traits.threads_wanted = checked ? 64 : 0;
     d->traits.schedule = schedule;

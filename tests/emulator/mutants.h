@@ -15,9 +15,9 @@ typedef struct emu_mutants {
     const char *text;
     const emu_mutant *list;
     int count;
-    const char *tests; /* the operators' tests: those whose name contains this */
-    int schedules;     /* of the operator's planner, numbered from 1; 0: it has no choice */
-    unsigned groups;   /* as in emu_device */
+    const char *tests;  /* the operators' tests: those whose name contains this */
+    int schedules;      /* of the operator's planner, numbered from 1; 0: it has no choice */
+    unsigned groups[2]; /* as in emu_device */
 } emu_mutants;
 
 /* Runs the tests on each mutant of the text (checked, a device a schedule), next to a device with

@@ -76,5 +76,5 @@ TEST(mutants_of_qkv_prepare)
                                      .count = sizeof mutants / sizeof *mutants,
                                      .tests = "qkv_prepare_",
                                      .schedules = QKV_SCHEDULE_COLUMNS,
-                                     .groups = 2});
+                                     .groups = {2, 2}});
 }

@@ -50,7 +50,7 @@ static int run(variant v, const heads_case *c, const heads_data *d, heads_result
     e->traits.threads_wanted = v.threads;
     e->seed = v.seed;
     e->workers = v.workers;
-    e->groups = v.groups;
+    e->groups[0] = e->groups[1] = v.groups;
     return heads_run(on, c, d, r, want);
 }
 
