@@ -80,7 +80,6 @@ static const emu_mutant mutants[] = {
      "const attention_range"},
     {"split: records of one head", "attention_record(a, at.token, at.head + r, i)",
      "attention_record(a, at.token, at.head, i)"},
-    {"split: unit's first chunk", "c = begin < chunks.first ? chunks.first : begin;", "c = begin;"},
     {"merge: spans end one chunk later", "(u.first + i + 1) % ATTENTION_SPAN == 0",
      "(u.first + i) % ATTENTION_SPAN == 0"},
     {"merge: carry of the span lost", "float span = s.carry[0],", "float span = s.carry[1],"},

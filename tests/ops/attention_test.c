@@ -107,7 +107,7 @@ TEST(attention_batch_splits)
         problem_make(&p, cases[i], 200 + (uint64_t)i);
         uint8_t *whole = problem_run(devices[0].device, &p, 0);
         for (int d = 0; d < n; d++)
-            for (int k = d % 2; k < 5; k += 2) {
+            for (int k = (d + 1) % 2; k < 5; k += 2) {
                 uint8_t *parts = problem_run(devices[d].device, &p, pieces[k]);
                 if (memcmp(whole, parts, problem_bytes(&p)) != 0)
                     test_failed(__FILE__, __LINE__, "%s, %s: other bits in pieces of %d", p.s.name,

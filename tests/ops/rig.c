@@ -117,6 +117,13 @@ void rig_read(mlxn_buffer *buffer, void *out)
     CHECK_STATUS(mlxn_buffer_read(buffer, 0, out, mlxn_buffer_bytes(buffer)), MLXN_OK);
 }
 
+int32_t rig_int(mlxn_buffer *buffer, int64_t i)
+{
+    int32_t value = -99;
+    CHECK_STATUS(mlxn_buffer_read(buffer, (size_t)i * 4, &value, 4), MLXN_OK);
+    return value;
+}
+
 void *rig_normal(mlxn_dtype dtype, size_t n, float scale, uint64_t *seed)
 {
     void *data = malloc(rig_bytes(dtype, n) + 1);
