@@ -1,7 +1,8 @@
 /* test.h - the test harness: TEST(name) { ... } defines and registers a case; CHECK records a
- * failure and goes on, REQUIRE records it and leaves the case.  `mlxn-test [--full] [--list]
- * [-v] [--fail-fast] [--without TEXT ...] [--device NAME[:INDEX]] [FILTER ...]` runs the cases whose
- * name contains a filter and no TEXT, and ends with "N passed, N failed". */
+ * failure and goes on, REQUIRE records it and leaves the case.
+ *   mlxn-test [--full] [--list] [-v] [--fail-fast] [--without TEXT ...] [--device NAME[:INDEX]]
+ *             [FILTER ...]
+ * runs the cases whose name contains a filter and no TEXT, and ends with "N passed, N failed". */
 #ifndef MLXN_TEST_H
 #define MLXN_TEST_H
 
