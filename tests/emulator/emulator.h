@@ -29,7 +29,7 @@ typedef struct emu_library emu_library;
 enum { EMU_FAST = 0, EMU_CHECKED_TEXT = 1 };
 
 /* Of the shared objects: one of another version cannot be opened. */
-enum { EMU_VERSION = 2 };
+enum { EMU_VERSION = 3 };
 
 /* NULL after a failure, with the compiler's messages in log. */
 emu_library *emu_compile(const char *text, int checked, char *log, size_t log_size);

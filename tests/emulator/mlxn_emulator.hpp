@@ -208,6 +208,44 @@ inline float from_bits(uint u)
     memcpy(&f, &u, sizeof f);
     return f;
 }
+
+// ---- matrices of a simdgroup (kernels/matrix.h): lane i has elements 2 i and 2 i + 1, row by row
+struct matrix {
+    float v[2];
+};
+// A load or store needs all lanes, though none needs another's values.
+inline void meet(int site)
+{
+    const uint nothing[4] = {0, 0, 0, 0};
+    uint all[128];
+    host->gather(nothing, all, site);
+}
+inline matrix load_matrix(pointer<const float> p, int pitch, int site)
+{
+    const int64_t at = 2 * (int64_t)host->self()->lane;
+    meet(site);
+    return {{p[at / 8 * pitch + at % 8], p[at / 8 * pitch + at % 8 + 1]}};
+}
+inline void store_matrix(const matrix &m, pointer<float> p, int pitch, int site)
+{
+    const int64_t at = 2 * (int64_t)host->self()->lane;
+    meet(site);
+    p[at / 8 * pitch + at % 8] = m.v[0];
+    p[at / 8 * pitch + at % 8 + 1] = m.v[1];
+}
+inline matrix add_product(const matrix &a, const matrix &b, const matrix &c, int site)
+{
+    const uint mine[4] = {bits(a.v[0]), bits(a.v[1]), bits(b.v[0]), bits(b.v[1])};
+    const int lane = (int)host->self()->lane, row = lane / 4, column = lane % 4 * 2;
+    uint all[128];
+    matrix y = c;
+    host->gather(mine, all, site);
+    for (int k = 0; k < 8; k++)
+        for (int i = 0; i < 2; i++)
+            y.v[i] += from_bits(all[4 * (row * 4 + k / 2) + k % 2]) *
+                      from_bits(all[4 * (k * 4 + column / 2) + 2 + i]);
+    return y;
+}
 } // namespace emu
 
 // The one symbol that the runner looks up.
@@ -268,3 +306,8 @@ mlxn_emulator_load(const emu::runtime *runtime, int *checked)
 #define k_uint4(a, b, c, d) (uint4{(a), (b), (c), (d)})
 #define k_uint2(a, b)       (uint2{(a), (b)})
 #define K_UNROLL
+typedef emu::matrix k_matrix;
+#define k_matrix_zero()             (emu::matrix{{0.0f, 0.0f}})
+#define k_matrix_load(p, pitch)     emu::load_matrix((p), (pitch), __LINE__)
+#define k_matrix_store(m, p, pitch) emu::store_matrix((m), (p), (pitch), __LINE__)
+#define k_matrix_add(a, b, c)       emu::add_product((a), (b), (c), __LINE__)

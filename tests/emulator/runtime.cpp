@@ -70,7 +70,7 @@ struct fiber {
     uint32_t barriers, simd_barriers;
     int site;
     unsigned shuffles;
-    uint slot[2];
+    uint slot[2][4];
 #if defined(EMU_ASAN)
     void *fake_stack;
 #endif
@@ -381,14 +381,26 @@ static uint exchange_lanes(uint value, uint mask, int site)
     worker *w = me();
     fiber *f = w->current;
     const unsigned slot = f->shuffles++ & 1;
-    f->slot[slot] = value;
+    f->slot[slot][0] = value;
     yield(AT_SHUFFLE, site);
     const unsigned other = f->id ^ (mask & 31);
-    return other < w->j->launch.threads ? w->fibers[other].slot[slot] : 0;
+    return other < w->j->launch.threads ? w->fibers[other].slot[slot][0] : 0;
 }
 
-const runtime runtime_table = {self,           access_memory, barrier, simd_barrier,
-                               exchange_lanes, shared_memory, wait};
+static void gather_lanes(const uint *mine, uint *all, int site)
+{
+    worker *w = me();
+    fiber *f = w->current;
+    const unsigned slot = f->shuffles++ & 1, first = f->id & ~31u;
+    memcpy(f->slot[slot], mine, sizeof f->slot[slot]);
+    yield(AT_SHUFFLE, site);
+    memset(all, 0, 32 * sizeof f->slot[slot]);
+    for (unsigned i = 0; i < 32 && first + i < w->j->launch.threads; i++)
+        memcpy(all + 4 * i, w->fibers[first + i].slot[slot], sizeof f->slot[slot]);
+}
+
+const runtime runtime_table = {self,           access_memory, barrier,       simd_barrier,
+                               exchange_lanes, gather_lanes,  shared_memory, wait};
 
 // ---- a group
 

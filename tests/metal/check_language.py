@@ -61,7 +61,7 @@ def constructs(text):
     found |= {f"{space}::{name}" for space, name in qualified if space not in own}
     bare = re.sub(r"\b[a-z]\w*::\w+", "", bare)
     for name in set(re.findall(r"\b[A-Za-z_]\w*\b", bare)) - own:
-        called = re.search(rf"\b{name}\s*(<\w+>)?\(", bare)
+        called = re.search(rf"\b{name}\s*(<[\w, ]+>)?\(", bare)
         if name in CPP - PLAIN or name in SPACES or (TYPE.match(name) and name not in PLAIN):
             found.add(name)
         elif called and name not in PLAIN and not re.search(rf"\b\w+ {name}\(\w*\)?;", bare):

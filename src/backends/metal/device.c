@@ -83,7 +83,7 @@ static mlxn_status set_up(metal_device *metal)
     metal->traits = (mlxn_gpu_traits){.dialect = MLXN_GPU_METAL,
                                       .architecture = family,
                                       .processors = 10, /* of an M1 to M4: 7 to 10; not told */
-                                      .overrides = 1};
+                                      .overrides = !getenv("MLXN_METAL_PORTABLE")};
     metal->max_group_memory = objc_max_group_memory(metal->device);
     metal->queue = objc_new_queue(metal->device);
     if (!metal->queue)
