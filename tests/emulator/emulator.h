@@ -50,7 +50,18 @@ typedef struct emu_buffer {
 } emu_buffer;
 
 /* How a byte was touched, as bits. */
-enum { EMU_TOUCH_READ = 1, EMU_TOUCH_WRITE = 2, EMU_TOUCH_ATOMIC = 4 };
+enum { EMU_TOUCH_READ = 1, EMU_TOUCH_WRITE = 2, EMU_TOUCH_ATOMIC = 4, EMU_PAGE = 4096 };
+
+/* Which bytes of a parameter were touched: flags are added to, byte i of it is flag first + i. */
+typedef struct emu_touched {
+    uint8_t *flags; /* NULL: not wanted */
+    uint8_t *pages; /* 1 for each EMU_PAGE flags of which one is set */
+    size_t first;
+} emu_touched;
+
+/* Zeroed memory of any size; pages that nobody touches cost nothing.  NULL: there is none. */
+void *emu_sparse(size_t bytes);
+void emu_sparse_free(void *memory, size_t bytes);
 
 typedef struct emu_launch {
     const char *kernel;
@@ -61,9 +72,7 @@ typedef struct emu_launch {
     int workers;                 /* OS threads, 1 or 2 */
     int early;                   /* it may start before what it depends on has ended */
     uint32_t unsettled;          /* then: the parameters that earlier dispatches may be writing */
-    /* checked text: for each parameter NULL, or a flag a byte of its buffer, to which how it was
-     * touched is added; NULL: for none */
-    uint8_t *const *touched;
+    const emu_touched *touched;  /* checked text: one a parameter; NULL: for none */
 } emu_launch;
 
 typedef struct emu_report {

@@ -128,8 +128,8 @@ typedef struct buffer {
     block *deallocator;
     id label;
     /* checked text: flags (emulator.h) of every byte, by the present dispatch and by those since
-     * the last barrier */
-    uint8_t *now, *since_barrier;
+     * the last barrier; the pages in which the former has some */
+    uint8_t *now, *since_barrier, *pages;
     const char *last; /* kernel that touched it last */
 } buffer;
 
@@ -141,6 +141,9 @@ typedef struct pipeline {
     int n_parameters;
     NSUInteger max_threads;
 } pipeline;
+
+/* Makes a buffer's flags, or frees them. */
+void sim_watch(buffer *b, int on);
 
 extern class MTLBuffer_class, MTLComputePipelineState_class, MTLCommandQueue_class,
     MTLResidencySet_class, MTLFunction_class;

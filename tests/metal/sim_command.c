@@ -251,24 +251,34 @@ static const char *conflict(unsigned before, unsigned present)
     return NULL;
 }
 
-/* Adds what a dispatch touched of a buffer to what has been since the barrier. */
-static void merge(buffer *b, const dispatch *d, char *problem, size_t size)
+static void merge_page(buffer *b, NSUInteger first, const dispatch *d, char *problem, size_t size)
 {
-    for (NSUInteger i = 0; i < b->length; i++) {
+    const NSUInteger end = b->length < first + EMU_PAGE ? b->length : first + EMU_PAGE;
+    for (NSUInteger i = first; i < end; i++) {
         const char *what = b->now[i] ? conflict(b->since_barrier[i], b->now[i]) : NULL;
         if (what && !*problem)
             snprintf(problem, size, "missing barrier: %s %s by %s since the last one (byte %lu)",
                      d->pipeline->entry, what, b->last, i);
         b->since_barrier[i] |= b->now[i];
     }
-    memset(b->now, 0, b->length);
+    memset(b->now + first, 0, end - first);
+}
+
+/* Adds what a dispatch touched of a buffer to what has been since the barrier. */
+static void merge(buffer *b, const dispatch *d, char *problem, size_t size)
+{
+    for (NSUInteger page = 0; page <= b->length / EMU_PAGE; page++)
+        if (b->pages[page]) {
+            merge_page(b, page * EMU_PAGE, d, problem, size);
+            b->pages[page] = 0;
+        }
     b->last = d->pipeline->entry;
 }
 
 static void run_dispatch(const dispatch *d, char *problem, size_t size)
 {
     emu_buffer buffers[MAX_INDEX];
-    uint8_t *touched[MAX_INDEX] = {NULL};
+    emu_touched touched[MAX_INDEX] = {{NULL, NULL, 0}};
     emu_report report;
     for (int i = 0; i < d->n; i++) {
         const bound *at = &d->bounds[i];
@@ -281,7 +291,7 @@ static void run_dispatch(const dispatch *d, char *problem, size_t size)
                        d->pipeline->entry, i);
         buffers[i] = (emu_buffer){at->buffer->memory + at->offset, at->buffer->length - at->offset};
         if (at->buffer->now)
-            touched[i] = at->buffer->now + at->offset;
+            touched[i] = (emu_touched){at->buffer->now, at->buffer->pages, at->offset};
     }
     if (sim_dead((id)&d->pipeline->object))
         sim_misuse("%s: the pipeline was freed while a command buffer uses it", d->pipeline->entry);
@@ -300,7 +310,7 @@ static void run_dispatch(const dispatch *d, char *problem, size_t size)
         snprintf(problem, size, "%s: %zu bytes of group memory, at most %d", d->pipeline->entry,
                  report.shared_bytes, MAX_GROUP_MEMORY);
     for (int i = 0; i < d->n; i++)
-        if (touched[i])
+        if (touched[i].flags)
             merge(d->bounds[i].buffer, d, problem, size);
 }
 
@@ -312,10 +322,7 @@ static void watch(dispatch *const *run, int n, int on)
             buffer *b = run[k]->bounds[i].kind == BUFFER ? run[k]->bounds[i].buffer : NULL;
             if (!b || sim_dead(&b->object) || !b->now == !on)
                 continue;
-            free(b->now);
-            free(b->since_barrier);
-            b->now = on ? calloc(1, b->length) : NULL;
-            b->since_barrier = on ? calloc(1, b->length) : NULL;
+            sim_watch(b, on);
         }
 }
 

@@ -17,6 +17,19 @@ static size_t page_size(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
+void sim_watch(buffer *b, int on)
+{
+    uint8_t **const flags[] = {&b->now, &b->since_barrier, &b->pages};
+    for (int i = 0; i < 3; i++) {
+        const size_t bytes = i < 2 ? b->length : b->length / EMU_PAGE + 1;
+        if (*flags[i])
+            emu_sparse_free(*flags[i], bytes);
+        *flags[i] = on ? emu_sparse(bytes) : NULL;
+        if (on && !*flags[i])
+            sim_misuse("no memory to watch a buffer of %lu bytes", b->length);
+    }
+}
+
 static void buffer_destroy(id self)
 {
     buffer *b = (buffer *)self;
@@ -27,8 +40,7 @@ static void buffer_destroy(id self)
     if (!b->wrapped)
         free(b->memory);
     sim_release(b->label);
-    free(b->now);
-    free(b->since_barrier);
+    sim_watch(b, 0);
 }
 static void *buffer_contents(buffer *self, SEL command)
 {
