@@ -27,8 +27,8 @@ typedef struct metalsim_settings {
     int macos;                 /* major version: methods of later systems are not there */
 } metalsim_settings;
 /* In force from the next use on; they start as checked, seed 1, 1 worker, 1024, 1009, 15.  With
- * METALSIM_FAST in the environment as unchecked, in order, 2 workers: for programs that do not know
- * of the simulator. */
+ * METALSIM_FAST in the environment as unchecked, in order, 2 workers, and with METALSIM_COUNTS some
+ * counts are printed at the end: for programs that do not know of the simulator. */
 METALSIM_API extern metalsim_settings metalsim;
 
 typedef enum metalsim_failure {

@@ -10,8 +10,17 @@
 
 metalsim_settings metalsim = {1, 1, 1, MAX_GROUP_THREADS, 1009, 15};
 
+static void print_counts(void)
+{
+    const metalsim_counts *c = &metalsim_count;
+    fprintf(stderr, "metalsim: %ld command buffers, %ld dispatches, %ld barriers\n",
+            c->command_buffers, c->dispatches, c->barriers);
+}
+
 __attribute__((constructor)) static void read_environment(void)
 {
+    if (getenv("METALSIM_COUNTS"))
+        atexit(print_counts);
     if (!getenv("METALSIM_FAST"))
         return;
     metalsim.checked = 0;

@@ -230,7 +230,7 @@ static mlxn_status plan_product(const mlxn_gpu_traits *gpu, mlxn_gpu_plan *plan,
     MLXN_TRY(mlxn_gpu_add(plan, text_of(schedule), entry_of(schedule, m->weight.dtype), &p,
                           sizeof p, &launch));
     shape_launch(gpu, &m->weight, &p, schedule, launch);
-    launch->after = after || !m->weight.packed;
+    launch->after = m->weight.packed ? after : plan->n_launches - 1;
     /* only weights that no dispatch writes are read early, and Metal's own text never waits */
     launch->early = m->weight.packed && schedule != MM_SCHEDULE_SIMDGROUP;
     mlxn_gpu_bind(launch, first->operand, first->offset);
@@ -253,7 +253,7 @@ mlxn_status mlxn_matmul_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node, 
                                           .dtype = m->input_dtype},
                         form_of(gpu, m), &input));
     return plan_product(gpu, plan, m, MM_WEIGHT_OPERAND, &input, (mm_source){MM_OUTPUT_OPERAND, 0},
-                        plan->n_launches > 0);
+                        plan->n_launches);
 }
 
 /* ---- several products ---- */
@@ -295,7 +295,7 @@ static mlxn_status plan_one(const mlxn_gpu_traits *gpu, const matmul_group_param
         shape_launch(gpu, &m.weight, &p.product[i], MM_SCHEDULE_SHORT, &shape);
         groups += g->gate && i ? 0 : shape.groups[0];
     }
-    const int after = plan->n_launches > 0;
+    const int after = plan->n_launches;
     if (g->gate)
         MLXN_TRY(mlxn_gpu_add(plan, mlxn_kernel_text_matvec, gates[g->product[0].weight.dtype],
                               &p.product[0], sizeof p.product[0], &launch));
@@ -333,7 +333,8 @@ static mlxn_status plan_gate(const matmul_group_params *g, const mm_source from[
         mlxn_gpu_add(plan, mlxn_kernel_text_weight_pack, "matmul_gate", &p, sizeof p, &launch));
     launch->groups[0] = (uint32_t)((p.rows * p.columns + MM_INPUT_THREADS - 1) / MM_INPUT_THREADS);
     launch->threads = MM_INPUT_THREADS;
-    launch->early = launch->after = 1;
+    launch->early = 1;
+    launch->after = plan->n_launches - 1;
     mlxn_gpu_bind(launch, from[0].operand, from[0].offset);
     mlxn_gpu_bind(launch, from[1].operand, from[1].offset);
     mlxn_gpu_bind(launch, MM_OUTPUT_OPERAND, 0);
@@ -361,7 +362,7 @@ mlxn_status mlxn_matmul_group_plan(const mlxn_gpu_traits *gpu, const mlxn_node *
                         forms, &input));
     if (in_one(gpu, g))
         return plan_one(gpu, g, &input, plan);
-    const int after = plan->n_launches > 0;
+    const int after = plan->n_launches;
     for (int i = 0; i < g->count; i++) {
         matmul_params m = matmul_product_of(g, i);
         output[i] = (mm_source){2 + 2 * i, 0};
