@@ -3,7 +3,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "backends/cuda/cache.h"
+#include "backends/cache.h"
 #include "backends/cuda/embedded.h"
 #include "core/gpu.h"
 #include "rig.h"
@@ -145,13 +145,13 @@ static void store(const char *text)
 {
     char copy[100];
     snprintf(copy, sizeof copy, "%s", text);
-    mlxn_kernel_cache_store(key, &(mlxn_cuda_code){copy, strlen(copy)});
+    mlxn_kernel_cache_store(key, &(mlxn_code){copy, strlen(copy)});
 }
 
 /* Whether the entry is there and is this text. */
 static int holds(const char *text)
 {
-    mlxn_cuda_code code;
+    mlxn_code code;
     if (!mlxn_kernel_cache_load(key, &code))
         return 0;
     int same = code.bytes == strlen(text) && !memcmp(code.data, text, code.bytes + 1);
@@ -176,7 +176,7 @@ static void damage(const char *path, long at, int byte, long size)
 TEST(cuda_cache_distrusts_files)
 {
     char path[300], other[300];
-    mlxn_cuda_code code;
+    mlxn_code code;
     struct stat info;
     cuda_fake();
     cuda_cache_clear();
@@ -239,9 +239,9 @@ TEST(cuda_cache_processes)
         char *data = malloc(BYTES);
         int bad = 0;
         for (int k = 0; data && k < 100; k++) {
-            mlxn_cuda_code code;
+            mlxn_code code;
             memset(data, 'a' + (i + k) % 26, BYTES);
-            mlxn_kernel_cache_store(key, &(mlxn_cuda_code){data, BYTES});
+            mlxn_kernel_cache_store(key, &(mlxn_code){data, BYTES});
             if (!mlxn_kernel_cache_load(key, &code)) {
                 bad++;
                 continue;

@@ -29,7 +29,7 @@ typedef struct emu_library emu_library;
 enum { EMU_FAST = 0, EMU_CHECKED_TEXT = 1 };
 
 /* Of the shared objects: one of another version cannot be opened. */
-enum { EMU_VERSION = 3 };
+enum { EMU_VERSION = 4 };
 
 /* NULL after a failure, with the compiler's messages in log. */
 emu_library *emu_compile(const char *text, int checked, char *log, size_t log_size);
@@ -43,6 +43,10 @@ int emu_parameters(const emu_library *library, const char *kernel);
 size_t emu_args_bytes(const emu_library *library, const char *kernel);
 /* The parameters that it may write: bit i for parameter i. */
 uint32_t emu_writes(const emu_library *library, const char *kernel);
+
+/* The numbers of the constants (K_CONSTANT) that a text has, as bits: each is compiled in as
+ * MLXN_CONSTANT_<number>, 0 where that is not defined. */
+uint32_t emu_constants(const emu_library *library);
 
 typedef struct emu_buffer {
     void *data; /* NULL: absent, any access is out of bounds */

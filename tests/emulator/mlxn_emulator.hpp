@@ -6,6 +6,7 @@
 // program that loads the object and hands in a table of functions, so this file stays small and
 // kernel text compiles in under a second.
 #pragma once
+#include <stdlib.h>
 #include <string.h>
 #include "interface.hpp"
 
@@ -14,6 +15,13 @@ namespace emu
 // Static, not inline: the loader would make inline variables one for all objects of the process.
 static const runtime *host;
 static entry *entries;
+static uint32_t constants; // bit i: constant i of the text
+struct constant {
+    constant(int index)
+    {
+        constants |= 1u << index;
+    }
+};
 struct entry_list {
     entry_list(entry *e)
     {
@@ -196,6 +204,11 @@ inline uint exchange(uint v, uint mask, int site)
 {
     return host->exchange(v, mask, site);
 }
+// The number in "(7)"; the name of a macro that is not defined is 0.
+inline int number(const char *text)
+{
+    return *text == '(' ? (int)strtol(text + 1, nullptr, 10) : 0;
+}
 inline uint bits(float f)
 {
     uint u;
@@ -250,8 +263,9 @@ inline matrix add_product(const matrix &a, const matrix &b, const matrix &c, int
 
 // The one symbol that the runner looks up.
 extern "C" __attribute__((visibility("default"))) emu::entry *
-mlxn_emulator_load(const emu::runtime *runtime, int *checked)
+mlxn_emulator_load(const emu::runtime *runtime, int *checked, uint32_t *constants)
 {
+    *constants = emu::constants;
     emu::host = runtime;
 #if defined(EMU_CHECKED)
     *checked = 1;
@@ -281,6 +295,9 @@ mlxn_emulator_load(const emu::runtime *runtime, int *checked)
 #define SHARED(T)         emu::pointer<T>
 #define CONSTANT(T)       const T *
 #define REF(T)            const T &
+#define K_CONSTANT(name, i)                         \
+    static const emu::constant name##_constant(i);  \
+    static const int name = emu::number(EMU_TEXT(MLXN_CONSTANT_##i))
 #define SHARED_ARRAY(T, name, n)                                                                 \
     static const char name##_key = 0;                                                            \
     const emu::pointer<T> name = emu::at(emu::host->shared(&name##_key, #name, sizeof(T) * (n)), \

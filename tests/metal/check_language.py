@@ -158,7 +158,7 @@ def read_list(root):
 
 def asked_version(root):
     with open(os.path.join(root, "src/backends/metal/library.c")) as file:
-        name = re.search(r"language = MTLLanguageVersion(\d)_(\d)", file.read())
+        name = re.search(r"metal_language = MTLLanguageVersion(\d)_(\d)", file.read())
     return int(name.group(1)), int(name.group(2))
 
 

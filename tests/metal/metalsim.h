@@ -36,6 +36,7 @@ typedef enum metalsim_failure {
     METALSIM_FAIL_BUFFER,   /* an allocation gives nil */
     METALSIM_FAIL_LIBRARY,  /* a text does not compile */
     METALSIM_FAIL_PIPELINE, /* a pipeline cannot be made */
+    METALSIM_FAIL_ARCHIVE,  /* a binary archive cannot be opened, added to or written */
     METALSIM_FAIL_COMMANDS, /* a command buffer ends with an error */
     METALSIM_FAIL_LOST,     /* the device is removed: so does every one after it */
     METALSIM_FAILURES
@@ -53,6 +54,7 @@ typedef struct metalsim_counts {
         offset_changes;
     long in_flight_max;          /* command buffers committed and not completed */
     long resident;               /* allocations in residency sets */
+    long compiled, archived;     /* pipelines that were compiled; that an archive had */
     unsigned long language;      /* of the newest library */
     int precise;                 /* whether it was compiled without fast maths */
     unsigned long asked_threads; /* of the newest pipeline's descriptor */

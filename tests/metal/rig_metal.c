@@ -49,6 +49,7 @@ __attribute__((constructor)) static void use_metal(void)
 {
     metalsim.checked = !PLAIN_POINTERS;
     setenv("MLXN_METAL_LIBRARY", MLXN_METALSIM, 1);
+    setenv("MLXN_KERNEL_CACHE", "off", 0); /* tests of the cache name a folder */
     rig_source = metal_devices;
     atexit(close_devices);
 }

@@ -69,7 +69,7 @@ struct class
     }
 #define NO_METHODS(list) static const method list[] = {{"", "", NULL, 0}}
 
-extern class NSObject_class, NSObject_meta, NSString_class, NSError_class;
+extern class NSObject_class, NSObject_meta, NSString_class, NSError_class, NSArray_class;
 void sim_register(class *c);
 __attribute__((noreturn, format(printf, 1, 2))) void sim_misuse(const char *format, ...);
 void *sim_new(class *c, size_t size); /* zeroed, one reference */
@@ -133,6 +133,30 @@ typedef struct buffer {
     const char *last; /* kernel that touched it last */
 } buffer;
 
+/* A text that was compiled, kept to the end of the program. */
+typedef struct compiled {
+    const emu_library *library;
+    uint64_t hash;
+} compiled;
+
+typedef struct library {
+    struct object object;
+    const compiled *code; /* where the text has function constants: none can be run */
+    char *text;
+} library;
+typedef struct function {
+    struct object object;
+    library *library;
+    const compiled *code;
+    char *name;
+} function;
+typedef struct pipeline_descriptor {
+    struct object object;
+    id function, label, archives;
+    NSUInteger max_threads;
+    BOOL whole;
+} pipeline_descriptor;
+
 typedef struct pipeline {
     struct object object;
     const emu_library *library;
@@ -146,7 +170,16 @@ typedef struct pipeline {
 void sim_watch(buffer *b, int on);
 
 extern class MTLBuffer_class, MTLComputePipelineState_class, MTLCommandQueue_class,
-    MTLResidencySet_class, MTLFunction_class;
+    MTLResidencySet_class, MTLFunction_class, MTLComputePipelineDescriptor_class;
 id sim_queue_new(void);
+/* Whether an archive of the NSArray (NULL: empty) has the descriptor's code. */
+int sim_archives_have(id archives, const pipeline_descriptor *d);
+
+/* Methods of the device. */
+id sim_new_library(id self, SEL command, id source, id options, id *error);
+id sim_new_pipeline(id self, SEL command, id descriptor, NSUInteger options, id *reflection,
+                    id *error);
+id sim_new_pipeline_of_function(id self, SEL command, id function, id *error);
+id sim_new_archive(id self, SEL command, id descriptor, id *error);
 
 #endif

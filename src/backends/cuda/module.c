@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "backends/cuda/cache.h"
+#include "backends/cache.h"
 #include "backends/cuda/cuda.h"
 #include "backends/cuda/embedded.h"
 
@@ -102,7 +102,7 @@ static mlxn_status compile(mlxn_cuda_device *cuda, const char *name, const char 
                            mlxn_cuda_module *out)
 {
     char target[MLXN_NVRTC_TARGET];
-    mlxn_cuda_code code;
+    mlxn_code code;
     MLXN_TRY(mlxn_nvrtc_target(&cuda->nvrtc, cuda->traits.architecture, target));
     const mlxn_hash key = cache_key(&cuda->nvrtc, text, target);
     out->waits = atoi(strchr(target, '_') + 1) >= WAIT_ARCHITECTURE;
