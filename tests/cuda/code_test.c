@@ -111,6 +111,43 @@ TEST(cuda_kernel_text_is_refused)
     CHECK_CLEAN();
 }
 
+/* Constants are macros in front of the text. */
+TEST(cuda_kernel_constants)
+{
+    static const char text[] = "#include <mlxn_emulator.hpp>\n"
+                               "KERNEL(scale, INOUT(float, x, 0))\n"
+                               "{\n    x[k_thread3.x] = x[k_thread3.x] * (float)MLXN_CONSTANT_0\n"
+                               "        + (float)MLXN_CONSTANT_1;\n}\n";
+    static const int32_t constants[] = {3, -7};
+    const float ones[4] = {1, 1, 1, 1};
+    const int64_t n = 4;
+    float got[4] = {0};
+    mlxn_device *device = NULL;
+    mlxn_encoder *encoder = NULL;
+    mlxn_buffer *x = NULL;
+    cuda_fake();
+    REQUIRE_OK(mlxn_device_open("cuda", 0, &device));
+    REQUIRE_OK(mlxn_kernel_register(device, MLXN_DESC(mlxn_kernel_desc, .name = "scale_3",
+                                                      .entry = "scale", .cuda_text = text,
+                                                      .constants = constants, .n_constants = 2)));
+    REQUIRE_OK(mlxn_encoder_create(device, &encoder));
+    REQUIRE_OK(mlxn_buffer_create(device, MLXN_F32, 1, &n, &x));
+    REQUIRE_OK(mlxn_buffer_write(x, 0, ones, sizeof ones));
+    const mlxn_operand operand = {x, MLXN_READ_WRITE};
+    CHECK_STATUS(mlxn_dispatch(encoder, MLXN_DESC(mlxn_dispatch_args, .kernel = "scale_3",
+                                                  .operands = &operand, .n_operands = 1,
+                                                  .groups = {1, 1, 1}, .threads = 4)),
+                 MLXN_OK);
+    CHECK_STATUS(mlxn_encoder_commit(encoder), MLXN_OK);
+    CHECK_STATUS(mlxn_encoder_wait(encoder), MLXN_OK);
+    CHECK_STATUS(mlxn_buffer_read(x, 0, got, sizeof got), MLXN_OK);
+    CHECK(got[0] == -4 && got[3] == -4);
+    mlxn_buffer_release(x);
+    mlxn_encoder_release(encoder);
+    mlxn_device_release(device);
+    CHECK_CLEAN();
+}
+
 /* ---- the cache ---- */
 
 TEST(cuda_cache_saves_compiling)

@@ -322,6 +322,55 @@ TEST(metal_kernel_refusals)
     tear_down(&b);
 }
 
+/* x * times + plus, both compiled in; under two names with numbers of their own. */
+TEST(metal_function_constants)
+{
+    static const char text[] = "#include <mlxn_emulator.hpp>\n"
+                               "K_CONSTANT(times, 0);\nK_CONSTANT(plus, 2);\n"
+                               "KERNEL(scale, IN(float, x, 0), OUT(float, y, 1))\n"
+                               "{\n    const int i = (int)k_thread3.x;\n"
+                               "    y[i] = x[i] * (float)times + (float)plus;\n}\n";
+    static const int32_t first[] = {3, 0, -7}, second[] = {-2147483647, 0, 5};
+    mlxn_kernel_desc user = {.size = sizeof user,
+                             .name = "scale_3",
+                             .entry = "scale",
+                             .metal_text = text,
+                             .constants = first,
+                             .n_constants = 3};
+    bench b;
+    REQUIRE(set_up(&b));
+    const mlxn_operand to_y[] = {{b.x, MLXN_READ}, {b.y, MLXN_WRITE}};
+    const mlxn_operand to_z[] = {{b.x, MLXN_READ}, {b.z, MLXN_WRITE}};
+    mlxn_dispatch_args run = {
+        .size = sizeof run, .n_operands = 2, .groups = {1, 1, 1}, .threads = N};
+    CHECK_STATUS(mlxn_kernel_register(b.device, &user), MLXN_OK);
+    user.name = "scale_least";
+    user.constants = second;
+    CHECK_STATUS(mlxn_kernel_register(b.device, &user), MLXN_OK);
+    run.kernel = "scale_3";
+    run.operands = to_y;
+    CHECK_STATUS(mlxn_dispatch(b.encoder, &run), MLXN_OK);
+    run.kernel = "scale_least";
+    run.operands = to_z;
+    CHECK_STATUS(mlxn_dispatch(b.encoder, &run), MLXN_OK);
+    CHECK_STATUS(mlxn_encoder_commit(b.encoder), MLXN_OK);
+    CHECK_STATUS(mlxn_encoder_wait(b.encoder), MLXN_OK);
+    CHECK_STATUS(mlxn_encoder_reset(b.encoder), MLXN_OK);
+    CHECK(value_of(b.y) == -4 && value_of(b.z) == -2147483647.0f + 5);
+    user.name = "scale_some"; /* the text has a constant 2 */
+    user.n_constants = 2;
+    CHECK_STATUS(mlxn_kernel_register(b.device, &user), MLXN_OK);
+    run.kernel = "scale_some";
+    CHECK_FAILS(mlxn_dispatch(b.encoder, &run), MLXN_ERR_COMPILE, "constant 2 has no value");
+    user.name = "scale_none";
+    user.entry = NULL;
+    user.n_constants = 3;
+    CHECK_STATUS(mlxn_kernel_register(b.device, &user), MLXN_OK);
+    run.kernel = "scale_none";
+    CHECK_FAILS(mlxn_dispatch(b.encoder, &run), MLXN_ERR_COMPILE, "no function of this name");
+    tear_down(&b);
+}
+
 TEST(metal_pipeline_failure)
 {
     bench b;

@@ -117,6 +117,7 @@ def braced(text):
 def compile_errors(text, folder):
     """What clang says of it as C++14 with address spaces."""
     text = re.sub(r"^#pragma METAL.*$", "", text, flags=re.M)
+    text = re.sub(r"\[\[function_constant\(\d+\)\]\];", "= 1;", text)
     text = braced(text)
     text = re.sub(r"(?<=[{;])(\s*)threadgroup (\w+ \w+\[)", r"\1static threadgroup \2", text)
     path = os.path.join(folder, "text.cpp")
@@ -178,6 +179,7 @@ PLANTED = [
     ("a write through IN", BODY + "    x[0] = 1.0f;\n    y[0] = x[0];\n}\n"),
     ("C++", BODY + "    auto v = x[0];\n    y[0] = v;\n}\n"),
 ]
+CONSTANTS = "K_CONSTANT(k_width, 0);\n" + BODY + "    y[0] = x[0] * (float)k_width;\n}\n"
 GOOD = BODY + "    SHARED_ARRAY(float, s, 4);\n    s[0] = x[0];\n    k_barrier();\n    y[0] = s[0];\n}\n"
 
 
@@ -204,6 +206,9 @@ def main():
             problems, its = check(text, listed, version, folder)
             used |= its
             count(not problems, f"{name}: " + "\n".join(problems))
+        problems, its = check(head + CONSTANTS, listed, version, folder)
+        used |= its  # a user's text: no text of the library has constants
+        count(not problems, f"a text with function constants: {problems}")
         for name in sorted(set(listed) - used):
             count(False, f"docs/metal-language.md lists {name}, which no text uses")
         problems, _ = check(head + GOOD, listed, version, folder)

@@ -64,16 +64,33 @@ static mlxn_status new_pipeline(metal_device *metal, metal_library *library, id 
     return MLXN_OK;
 }
 
-static mlxn_status build(metal_device *metal, uint32_t threads, metal_pipeline *p)
+/* NULL, with *error unless the text just has no kernel of the name. */
+static id new_function(id library, const mlxn_gpu_launch *launch, id *error)
 {
+    id name = mlxn_objc_string(launch->entry);
+    if (!launch->n_constants)
+        return objc_new_function(library, name);
+    id values = mlxn_objc_new("MTLFunctionConstantValues");
+    for (int i = 0; i < launch->n_constants; i++)
+        objc_set_constant(values, &launch->constants[i], MTLDataTypeInt, (unsigned long)i);
+    id function = objc_new_function_of(library, name, values, error);
+    objc_release(values);
+    return function;
+}
+
+static mlxn_status build(metal_device *metal, const mlxn_gpu_launch *launch, metal_pipeline *p)
+{
+    const uint32_t threads = launch->threads;
     metal_library *library = NULL;
+    id error = NULL;
     if (threads > METAL_GROUP_THREADS)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: %u threads a group, at most %d", p->entry,
                          threads, (int)METAL_GROUP_THREADS);
     MLXN_TRY(find_library(metal, p->text, &library));
-    id function = objc_new_function(library->library, mlxn_objc_string(p->entry));
+    id function = new_function(library->library, launch, &error);
     if (!function)
-        return mlxn_fail(MLXN_ERR_COMPILE, "%s: the text has no kernel of this name", p->entry);
+        return mlxn_fail(MLXN_ERR_COMPILE, "%s: %s", p->entry,
+                         error ? mlxn_objc_error(error) : "the text has no kernel of this name");
     mlxn_status status = new_pipeline(metal, library, function, 0, p);
     if (status == MLXN_OK && p->max_threads < threads) {
         objc_release(p->pipeline);
@@ -100,20 +117,22 @@ static metal_pipeline **bucket(metal_device *metal, const char *entry)
     return &metal->pipelines[hash % METAL_BUCKETS];
 }
 
-static mlxn_status find_pipeline(metal_device *metal, const char *text, const char *entry,
-                                 uint32_t threads, metal_pipeline **out)
+static mlxn_status find_pipeline(metal_device *metal, const mlxn_gpu_launch *launch,
+                                 metal_pipeline **out)
 {
-    metal_pipeline **at = bucket(metal, entry);
+    metal_pipeline **at = bucket(metal, launch->entry);
     for (metal_pipeline *p = *at; p; p = p->next)
-        if (p->text == text && p->max_threads >= threads && !strcmp(p->entry, entry)) {
+        if (p->text == launch->text && p->constants == launch->constants &&
+            p->max_threads >= launch->threads && !strcmp(p->entry, launch->entry)) {
             *out = p;
             return MLXN_OK;
         }
     metal_pipeline *p = malloc(sizeof *p);
     if (!p)
         return mlxn_fail(MLXN_ERR_MEMORY, "metal: no memory for a pipeline");
-    *p = (metal_pipeline){.next = *at, .text = text, .entry = entry};
-    mlxn_status status = build(metal, threads, p);
+    *p = (metal_pipeline){
+        .next = *at, .text = launch->text, .entry = launch->entry, .constants = launch->constants};
+    mlxn_status status = build(metal, launch, p);
     if (status != MLXN_OK) {
         free(p);
         return status;
@@ -122,12 +141,12 @@ static mlxn_status find_pipeline(metal_device *metal, const char *text, const ch
     return MLXN_OK;
 }
 
-mlxn_status metal_find_pipeline(metal_device *metal, const char *text, const char *entry,
-                                uint32_t threads, metal_pipeline **out)
+mlxn_status metal_find_pipeline(metal_device *metal, const mlxn_gpu_launch *launch,
+                                metal_pipeline **out)
 {
     void *pool = mlxn_objc.pool_push();
     pthread_mutex_lock(&metal->code_lock);
-    mlxn_status status = find_pipeline(metal, text, entry, threads, out);
+    mlxn_status status = find_pipeline(metal, launch, out);
     pthread_mutex_unlock(&metal->code_lock);
     mlxn_objc.pool_pop(pool);
     return status;
@@ -139,7 +158,7 @@ mlxn_status metal_prepare(mlxn_device *device, mlxn_gpu_plan *plan)
     for (int i = 0; i < plan->n_launches; i++) {
         mlxn_gpu_launch *launch = &plan->launches[i];
         metal_pipeline *p = NULL;
-        MLXN_TRY(metal_find_pipeline(metal, launch->text, launch->entry, launch->threads, &p));
+        MLXN_TRY(metal_find_pipeline(metal, launch, &p));
         if (launch->shared_bytes + 15 + p->static_bytes > metal->max_group_memory)
             return mlxn_fail(MLXN_ERR_UNSUPPORTED,
                              "%s: %u bytes of group memory beside its own %lu, the device has %lu",

@@ -21,6 +21,7 @@ typedef struct metal_library {
 typedef struct metal_pipeline {
     struct metal_pipeline *next;
     const char *text, *entry;
+    const int32_t *constants; /* told apart by address, as texts are */
     id pipeline;
     unsigned long max_threads, static_bytes;
 } metal_pipeline;
@@ -81,9 +82,9 @@ void metal_update_residency(metal_device *metal);
 
 /* ---- library.c ---- */
 
-/* The compiled kernel `entry` of a text, made at its first use, for groups of so many threads. */
-mlxn_status metal_find_pipeline(metal_device *metal, const char *text, const char *entry,
-                                uint32_t threads, metal_pipeline **out);
+/* The compiled kernel of a launch, made at its first use, for groups of so many threads. */
+mlxn_status metal_find_pipeline(metal_device *metal, const mlxn_gpu_launch *launch,
+                                metal_pipeline **out);
 /* Sets launch->function of all launches to their metal_pipeline. */
 mlxn_status metal_prepare(mlxn_device *device, mlxn_gpu_plan *plan);
 void metal_release_libraries(metal_device *metal);
