@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 
+from tally import Tally
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 # what C++14 has and the Metal language takes without saying more
 PLAIN = set("""if else for while do break continue return switch case default const static inline
@@ -186,15 +188,8 @@ GOOD = BODY + "    SHARED_ARRAY(float, s, 4);\n    s[0] = x[0];\n    k_barrier()
 def main():
     root, build = sys.argv[1], sys.argv[2]
     listed, version = read_list(root), asked_version(root)
-    passed = failed = 0
+    tally = Tally()
     used = set()
-
-    def count(good, why):
-        nonlocal passed, failed
-        passed += bool(good)
-        failed += not good
-        if not good:
-            print(why)
 
     names = {os.path.basename(p)[:-len(".kernel")]
              for p in glob.glob(f"{root}/src/ops/*/*.kernel") if not p.endswith("_cuda.kernel")}
@@ -205,22 +200,21 @@ def main():
         for name, text in texts.items():
             problems, its = check(text, listed, version, folder)
             used |= its
-            count(not problems, f"{name}: " + "\n".join(problems))
+            tally.count(not problems, f"{name}: " + "\n".join(problems))
         problems, its = check(head + CONSTANTS, listed, version, folder)
         used |= its  # a user's text: no text of the library has constants
-        count(not problems, f"a text with function constants: {problems}")
+        tally.count(not problems, f"a text with function constants: {problems}")
         for name in sorted(set(listed) - used):
-            count(False, f"docs/metal-language.md lists {name}, which no text uses")
+            tally.count(False, f"docs/metal-language.md lists {name}, which no text uses")
         problems, _ = check(head + GOOD, listed, version, folder)
-        count(not problems, f"a good text: {problems}")
+        tally.count(not problems, f"a good text: {problems}")
         for why, text in PLANTED:
             problems, _ = check(head + text, listed, version, folder)
-            count(problems, f"not found: {why}")
+            tally.count(problems, f"not found: {why}")
         problems, _ = check(head + GOOD, listed, (1, 0), folder)
-        count(problems, "not found: a version that is too old")
+        tally.count(problems, "not found: a version that is too old")
     print(f"{len(texts)} texts, {len(used)} constructs")
-    print(f"{passed} passed, {failed} failed")
-    return failed > 0
+    return tally.end()
 
 
 if __name__ == "__main__":

@@ -67,6 +67,14 @@ struct class
     {                                                                                     \
         sim_register(&name_##_class);                                                     \
     }
+/* A method without arguments that gives a value. */
+#define GETTER(name, type, owner, ...)         \
+    static type name(owner *self, SEL command) \
+    {                                          \
+        (void)self;                            \
+        (void)command;                         \
+        return __VA_ARGS__;                    \
+    }
 #define NO_METHODS(list) static const method list[] = {{"", "", NULL, 0}}
 
 extern class NSObject_class, NSObject_meta, NSString_class, NSError_class, NSArray_class;
@@ -76,6 +84,8 @@ void *sim_new(class *c, size_t size); /* zeroed, one reference */
 id sim_retain(id object);
 void sim_release(id object); /* NULL is fine */
 id sim_autorelease(id object);
+void sim_set(id *place, id object);                 /* a property that retains */
+uint64_t sim_hash(uint64_t hash, const char *text); /* from 0 on */
 /* Ends the program unless it is an instance of the class. */
 void *sim_is(void *object, const class *c, const char *where);
 int sim_dead(id object);

@@ -70,12 +70,9 @@ static const char HEAD[] = "metalsim archive";
 
 static uint64_t hash_of(const archive *a)
 {
-    uint64_t hash = 14695981039346656037u;
-    for (int i = 0; i < a->n; i++) {
-        hash = (hash ^ a->entries[i].code ^ a->entries[i].threads) * 1099511628211u;
-        for (const char *c = a->entries[i].name; *c; c++)
-            hash = (hash ^ (unsigned char)*c) * 1099511628211u;
-    }
+    uint64_t hash = 0;
+    for (int i = 0; i < a->n; i++)
+        hash = sim_hash(hash ^ a->entries[i].code ^ a->entries[i].threads, a->entries[i].name);
     return hash;
 }
 
@@ -153,8 +150,7 @@ static void archive_descriptor_destroy(id self)
 static void archive_descriptor_url(archive_descriptor *self, SEL command, id url)
 {
     sim_is(url, &NSURL_class, command);
-    sim_release(self->url);
-    self->url = sim_retain(url);
+    sim_set(&self->url, url);
 }
 static const method MTLBinaryArchiveDescriptor_methods[] = {
     METHOD("setUrl:", "v@:@", archive_descriptor_url),

@@ -459,26 +459,10 @@ static void commands_wait(commands *self, SEL command)
         pthread_cond_wait(&self->queue->changed, &self->queue->lock);
     pthread_mutex_unlock(&self->queue->lock);
 }
-static NSUInteger commands_status(commands *self, SEL command)
-{
-    (void)command;
-    return (NSUInteger)self->status;
-}
-static id commands_error(commands *self, SEL command)
-{
-    (void)command;
-    return self->error;
-}
-static double commands_start(commands *self, SEL command)
-{
-    (void)command;
-    return self->start;
-}
-static double commands_end(commands *self, SEL command)
-{
-    (void)command;
-    return self->end;
-}
+GETTER(commands_status, NSUInteger, commands, (NSUInteger)self->status)
+GETTER(commands_error, id, commands, self->error)
+GETTER(commands_start, double, commands, self->start)
+GETTER(commands_end, double, commands, self->end)
 static const method MTLCommandBuffer_methods[] = {
     METHOD("computeCommandEncoder", "@@:", commands_encoder),
     METHOD("computeCommandEncoderWithDispatchType:", "@@:Q", commands_encoder_of),
@@ -549,16 +533,8 @@ static id queue_commands_of(queue *self, int retains)
     metalsim_count.command_buffers++;
     return sim_autorelease(&c->object);
 }
-static id queue_commands(queue *self, SEL command)
-{
-    (void)command;
-    return queue_commands_of(self, 1);
-}
-static id queue_commands_unretained(queue *self, SEL command)
-{
-    (void)command;
-    return queue_commands_of(self, 0);
-}
+GETTER(queue_commands, id, queue, queue_commands_of(self, 1))
+GETTER(queue_commands_unretained, id, queue, queue_commands_of(self, 0))
 static void queue_residency(queue *self, SEL command, id set)
 {
     (void)self;

@@ -42,21 +42,12 @@ static void buffer_destroy(id self)
     sim_release(b->label);
     sim_watch(b, 0);
 }
-static void *buffer_contents(buffer *self, SEL command)
-{
-    (void)command;
-    return self->memory;
-}
-static NSUInteger buffer_length(buffer *self, SEL command)
-{
-    (void)command;
-    return self->length;
-}
+GETTER(buffer_contents, void *, buffer, self->memory)
+GETTER(buffer_length, NSUInteger, buffer, self->length)
 static void buffer_set_label(buffer *self, SEL command, id label)
 {
     (void)command;
-    sim_release(self->label);
-    self->label = sim_retain(label);
+    sim_set(&self->label, label);
 }
 static const method MTLBuffer_methods[] = {
     METHOD("contents", "^v@:", buffer_contents),
@@ -185,48 +176,18 @@ static id new_residency_set(id self, SEL command, id descriptor, id *error)
 
 /* ---- the device ---- */
 
-static id device_name(id self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return sim_autorelease(sim_string("Simulated GPU"));
-}
+GETTER(device_name, id, struct object, sim_autorelease(sim_string("Simulated GPU")))
 static BOOL device_family(id self, SEL command, long family)
 {
     (void)self;
     (void)command;
     return family >= 1001 && family <= metalsim.family;
 }
-static NSUInteger device_max_buffer(id self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return (NSUInteger)1 << 36;
-}
-static NSUInteger device_max_group_memory(id self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return MAX_GROUP_MEMORY;
-}
-static size3 device_max_threads(id self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return (size3){MAX_GROUP_THREADS, MAX_GROUP_THREADS, 64};
-}
-static NSUInteger device_working_set(id self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return (NSUInteger)1 << 34;
-}
-static id device_queue(id self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return sim_queue_new();
-}
+GETTER(device_max_buffer, NSUInteger, struct object, (NSUInteger)1 << 36)
+GETTER(device_max_group_memory, NSUInteger, struct object, MAX_GROUP_MEMORY)
+GETTER(device_max_threads, size3, struct object, (size3){MAX_GROUP_THREADS, MAX_GROUP_THREADS, 64})
+GETTER(device_working_set, NSUInteger, struct object, (NSUInteger)1 << 34)
+GETTER(device_queue, id, struct object, sim_queue_new())
 
 static const method MTLDevice_methods[] = {
     METHOD("name", "@@:", device_name),

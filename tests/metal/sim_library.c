@@ -51,14 +51,6 @@ CLASS(MTLCompileOptions, &NSObject_class, sizeof(options), NULL, 0)
 
 /* ---- texts ---- */
 
-static uint64_t hash_of(const char *text)
-{
-    uint64_t hash = 14695981039346656037u;
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 1099511628211u;
-    return hash;
-}
-
 /* Texts are compiled once for all devices of a program and kept. */
 static const compiled *compile(const char *text, char *log, size_t log_size)
 {
@@ -76,7 +68,7 @@ static const compiled *compile(const char *text, char *log, size_t log_size)
     const emu_library *made = k ? NULL : emu_compile(text, metalsim.checked, log, log_size);
     if (made) {
         k = malloc(sizeof *k);
-        *k = (struct known){all, strdup(text), metalsim.checked, {made, hash_of(text)}};
+        *k = (struct known){all, strdup(text), metalsim.checked, {made, sim_hash(0, text)}};
         all = k;
     }
     pthread_mutex_unlock(&lock);
@@ -210,14 +202,12 @@ static void descriptor_destroy(id self)
 static void descriptor_function(pipeline_descriptor *self, SEL command, id f)
 {
     sim_is(f, &MTLFunction_class, command);
-    sim_release(self->function);
-    self->function = sim_retain(f);
+    sim_set(&self->function, f);
 }
 static void descriptor_label(pipeline_descriptor *self, SEL command, id label)
 {
     sim_is(label, &NSString_class, command);
-    sim_release(self->label);
-    self->label = sim_retain(label);
+    sim_set(&self->label, label);
 }
 static void descriptor_threads(pipeline_descriptor *self, SEL command, NSUInteger n)
 {
@@ -235,8 +225,7 @@ static void descriptor_whole(pipeline_descriptor *self, SEL command, BOOL whole)
 static void descriptor_archives(pipeline_descriptor *self, SEL command, id archives)
 {
     sim_is(archives, &NSArray_class, command);
-    sim_release(self->archives);
-    self->archives = sim_retain(archives);
+    sim_set(&self->archives, archives);
 }
 static const method MTLComputePipelineDescriptor_methods[] = {
     METHOD("setComputeFunction:", "v@:@", descriptor_function),
@@ -255,24 +244,10 @@ static void pipeline_destroy(id self)
     sim_release(p->label);
     free(p->entry);
 }
-static NSUInteger pipeline_max_threads(pipeline *self, SEL command)
-{
-    (void)command;
-    return self->max_threads;
-}
-static NSUInteger pipeline_width(pipeline *self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return 32;
-}
+GETTER(pipeline_max_threads, NSUInteger, pipeline, self->max_threads)
+GETTER(pipeline_width, NSUInteger, pipeline, 32)
 /* The emulator learns it when a kernel runs; a launch over the limit ends in an error there. */
-static NSUInteger pipeline_group_memory(pipeline *self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return 0;
-}
+GETTER(pipeline_group_memory, NSUInteger, pipeline, 0)
 static const method MTLComputePipelineState_methods[] = {
     METHOD("maxTotalThreadsPerThreadgroup", "Q@:", pipeline_max_threads),
     METHOD("threadExecutionWidth", "Q@:", pipeline_width),

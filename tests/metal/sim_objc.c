@@ -177,6 +177,21 @@ void sim_release(id object)
     pthread_mutex_unlock(&lock);
 }
 
+void sim_set(id *place, id object)
+{
+    id before = *place;
+    *place = sim_retain(object);
+    sim_release(before);
+}
+
+uint64_t sim_hash(uint64_t hash, const char *text)
+{
+    hash = hash ? hash : 14695981039346656037u;
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 1099511628211u;
+    return hash;
+}
+
 void *sim_is(void *object, const class *c, const char *where)
 {
     if (!object)
@@ -324,36 +339,20 @@ void _Block_object_dispose(const void *object, int flags)
 
 /* ---- NSObject ---- */
 
-static id object_retain(id self, SEL command)
-{
-    (void)command;
-    return sim_retain(self);
-}
+GETTER(object_retain, id, struct object, sim_retain(self))
 static void object_release(id self, SEL command)
 {
     (void)command;
     sim_release(self);
 }
-static id object_autorelease(id self, SEL command)
-{
-    (void)command;
-    return sim_autorelease(self);
-}
+GETTER(object_autorelease, id, struct object, sim_autorelease(self))
 static BOOL object_responds(id self, SEL command, SEL selector)
 {
     (void)command;
     return find(self->isa, selector) != NULL;
 }
-static NSUInteger object_references(id self, SEL command)
-{
-    (void)command;
-    return (NSUInteger)atomic_load(&self->references);
-}
-static id object_init(id self, SEL command)
-{
-    (void)command;
-    return self;
-}
+GETTER(object_references, NSUInteger, struct object, (NSUInteger)atomic_load(&self->references))
+GETTER(object_init, id, struct object, self)
 static id class_alloc(class *self, SEL command)
 {
     (void)command;
@@ -422,11 +421,7 @@ static id string_with_encoding(id self, SEL command, const char *text, NSUIntege
         sim_misuse("[NSString stringWithCString:encoding:]: %lu is not UTF-8", encoding);
     return string_with_utf8(self, command, text);
 }
-static const char *string_utf8(string *self, SEL command)
-{
-    (void)command;
-    return self->text;
-}
+GETTER(string_utf8, const char *, string, self->text)
 static const method NSString_methods[] = {METHOD("UTF8String", "*@:", string_utf8)};
 static const method NSString_own[] = {
     METHOD("stringWithUTF8String:", "@@:*", string_with_utf8),
@@ -456,16 +451,8 @@ static void error_destroy(id self)
 {
     sim_release(((error *)self)->description);
 }
-static id error_description(error *self, SEL command)
-{
-    (void)command;
-    return self->description;
-}
-static long error_code(error *self, SEL command)
-{
-    (void)command;
-    return self->code;
-}
+GETTER(error_description, id, error, self->description)
+GETTER(error_code, long, error, self->code)
 static const method NSError_methods[] = {
     METHOD("localizedDescription", "@@:", error_description),
     METHOD("code", "q@:", error_code),
