@@ -52,6 +52,7 @@ METALSIM_API long metalsim_live(char *list, size_t size);
 typedef struct metalsim_counts {
     long dispatches, barriers, command_buffers, encoders, pipeline_changes, buffer_changes,
         offset_changes;
+    long objects;                /* ever made */
     long in_flight_max;          /* command buffers committed and not completed */
     long resident;               /* allocations in residency sets */
     long compiled, archived;     /* pipelines that were compiled; that an archive had */

@@ -12,9 +12,14 @@ metalsim_settings metalsim = {1, 1, 1, MAX_GROUP_THREADS, 1009, 15};
 
 static void print_counts(void)
 {
+    char list[400] = "";
     const metalsim_counts *c = &metalsim_count;
-    fprintf(stderr, "metalsim: %ld command buffers, %ld dispatches, %ld barriers\n",
-            c->command_buffers, c->dispatches, c->barriers);
+    const long live = metalsim_live(list, sizeof list);
+    fprintf(stderr,
+            "metalsim: %ld command buffers, %ld dispatches, %ld barriers; %ld objects made, %ld "
+            "live%s%s\n",
+            c->command_buffers, c->dispatches, c->barriers, c->objects, live, live ? ": " : "",
+            list);
 }
 
 __attribute__((constructor)) static void read_environment(void)
@@ -147,6 +152,7 @@ void *sim_new(class *c, size_t size)
     object->isa = c;
     atomic_init(&object->references, 1);
     atomic_fetch_add(&c->live, 1);
+    __atomic_fetch_add(&metalsim_count.objects, 1, __ATOMIC_RELAXED);
     return object;
 }
 
