@@ -135,9 +135,9 @@ typedef unsigned long uint64_t;
 typedef uint uint2 __attribute__((ext_vector_type(2)));
 typedef uint uint3 __attribute__((ext_vector_type(3)));
 typedef uint uint4 __attribute__((ext_vector_type(4)));
-#define K_DEVICE   __attribute__((address_space(1)))
-#define K_CONSTANT __attribute__((address_space(2)))
-#define K_GROUP    __attribute__((address_space(3)))
+#define K_DEVICE  __attribute__((address_space(1)))
+#define K_UNIFORM __attribute__((address_space(2)))
+#define K_GROUP   __attribute__((address_space(3)))
 #define KERNEL(name, ...)                                                                      \
     void name(__VA_ARGS__, uint3 k_group3, uint3 k_groups3, uint3 k_thread3, uint3 k_threads3, \
               uint k_lane, uint k_simd);                                                       \
@@ -146,10 +146,10 @@ typedef uint uint4 __attribute__((ext_vector_type(4)));
 #define IN(T, name, i)           const K_DEVICE T *name
 #define OUT(T, name, i)          K_DEVICE T *name
 #define INOUT(T, name, i)        K_DEVICE T *name
-#define ARGS(T, name, i)         const K_CONSTANT T &name
+#define ARGS(T, name, i)         const K_UNIFORM T &name
 #define GLOBAL(T)                K_DEVICE T *
 #define SHARED(T)                K_GROUP T *
-#define CONSTANT(T)              const K_CONSTANT T *
+#define CONSTANT(T)              const K_UNIFORM T *
 #define REF(T)                   const T &
 #define K_CONSTANT(name, i)      enum { name = 1 }
 #define SHARED_ARRAY(T, name, n) static K_GROUP T name[n]
