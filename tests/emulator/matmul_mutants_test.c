@@ -162,7 +162,7 @@ TEST(mutants_of_simdgroups)
     emu_check_mutants(&(emu_mutants){.text = mlxn_kernel_text_matmul_metal,
                                      .list = matmul_metal,
                                      .count = COUNT(matmul_metal),
-                                     .tests = "matmul_",
+                                     .tests = "matmul_block",
                                      .override = SIMDGROUP});
 }
 

@@ -248,6 +248,31 @@ TEST(metal_missing_barrier)
     metalsim.checked = checked;
 }
 
+/* And those that nothing needs: the tracker's own never are. */
+TEST(metal_idle_barrier)
+{
+    bench b;
+    const int checked = metalsim.checked;
+    metalsim.checked = 1;
+    REQUIRE(set_up(&b));
+    for (int idle = 0; idle < 2; idle++) {
+        const metalsim_counts before = metalsim_count;
+        CHECK_STATUS(add(b.encoder, b.x, b.y, 1, 64), MLXN_OK);
+        if (idle)
+            CHECK_STATUS(mlxn_encoder_barrier(b.encoder), MLXN_OK);
+        CHECK_STATUS(add(b.encoder, b.x, b.z, 1, 64), MLXN_OK); /* reads what was read */
+        CHECK_STATUS(add(b.encoder, b.z, b.y, 1, 64),
+                     MLXN_OK); /* reads and writes what was written */
+        CHECK_STATUS(mlxn_encoder_commit(b.encoder), MLXN_OK);
+        CHECK_STATUS(mlxn_encoder_wait(b.encoder), MLXN_OK);
+        CHECK_STATUS(mlxn_encoder_reset(b.encoder), MLXN_OK);
+        CHECK(metalsim_count.barriers - before.barriers == 1 + idle);
+        CHECK(metalsim_count.idle_barriers - before.idle_barriers == idle);
+    }
+    tear_down(&b);
+    metalsim.checked = checked;
+}
+
 TEST(metal_commits_in_flight)
 {
     enum { ENCODERS = 8 };

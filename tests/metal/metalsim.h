@@ -28,7 +28,8 @@ typedef struct metalsim_settings {
 } metalsim_settings;
 /* In force from the next use on; they start as checked, seed 1, 1 worker, 1024, 1009, 15.  With
  * METALSIM_FAST in the environment as unchecked, in order, 2 workers, and with METALSIM_COUNTS some
- * counts are printed at the end: for programs that do not know of the simulator. */
+ * counts are printed at the end, where objects that live are a failure: for programs that do not
+ * know of the simulator. */
 METALSIM_API extern metalsim_settings metalsim;
 
 typedef enum metalsim_failure {
@@ -52,6 +53,7 @@ METALSIM_API long metalsim_live(char *list, size_t size);
 typedef struct metalsim_counts {
     long dispatches, barriers, command_buffers, encoders, pipeline_changes, buffer_changes,
         offset_changes;
+    long idle_barriers;          /* of checked text, that no dispatch needed */
     long objects;                /* ever made */
     long in_flight_max;          /* command buffers committed and not completed */
     long resident;               /* allocations in residency sets */

@@ -130,6 +130,11 @@ enum {
     MAX_GROUP_THREADS = 1024,
 };
 
+/* A flag (emulator.h) for every byte, 1 for every page that has some; NULL: not watched. */
+typedef struct watched {
+    uint8_t *flags, *pages;
+} watched;
+
 typedef struct buffer {
     struct object object;
     char *memory;
@@ -137,9 +142,9 @@ typedef struct buffer {
     int wrapped; /* memory of the caller */
     block *deallocator;
     id label;
-    /* checked text: flags (emulator.h) of every byte, by the present dispatch and by those since
-     * the last barrier; the pages in which the former has some */
-    uint8_t *now, *since_barrier, *pages;
+    /* checked text: what was touched by the present dispatch, by those since the last barrier, and
+     * by those between it and the one before */
+    watched now, since, before;
     const char *last; /* kernel that touched it last */
 } buffer;
 
@@ -176,8 +181,26 @@ typedef struct pipeline {
     NSUInteger max_threads;
 } pipeline;
 
-/* Makes a buffer's flags, or frees them. */
-void sim_watch(buffer *b, int on);
+typedef struct bound {
+    enum { UNBOUND, NIL, BUFFER, BYTES } kind;
+    buffer *buffer;
+    NSUInteger offset, length;
+    unsigned char *bytes;
+} bound;
+
+typedef struct dispatch {
+    struct dispatch *next;
+    const pipeline *pipeline;
+    enum { TOGETHER, FIRST, ASKED } barrier; /* in front of it: none, of an encoder, asked for */
+    size3 groups, threads;
+    int n;
+    bound bounds[MAX_INDEX];
+} dispatch;
+
+/* Runs a list of dispatches; the first thing that goes wrong becomes *problem. */
+void sim_run(dispatch *first, char *problem, size_t size);
+/* Frees all that sim_run.c notes of a buffer. */
+void sim_forget(buffer *b);
 
 extern class MTLBuffer_class, MTLComputePipelineState_class, MTLCommandQueue_class,
     MTLResidencySet_class, MTLFunction_class, MTLComputePipelineDescriptor_class;

@@ -17,19 +17,6 @@ static size_t page_size(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-void sim_watch(buffer *b, int on)
-{
-    uint8_t **const flags[] = {&b->now, &b->since_barrier, &b->pages};
-    for (int i = 0; i < 3; i++) {
-        const size_t bytes = i < 2 ? b->length : b->length / EMU_PAGE + 1;
-        if (*flags[i])
-            emu_sparse_free(*flags[i], bytes);
-        *flags[i] = on ? emu_sparse(bytes) : NULL;
-        if (on && !*flags[i])
-            sim_misuse("no memory to watch a buffer of %lu bytes", b->length);
-    }
-}
-
 static void buffer_destroy(id self)
 {
     buffer *b = (buffer *)self;
@@ -40,7 +27,7 @@ static void buffer_destroy(id self)
     if (!b->wrapped)
         free(b->memory);
     sim_release(b->label);
-    sim_watch(b, 0);
+    sim_forget(b);
 }
 GETTER(buffer_contents, void *, buffer, self->memory)
 GETTER(buffer_length, NSUInteger, buffer, self->length)

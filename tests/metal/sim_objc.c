@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "sim.h"
 
 #define PUBLIC __attribute__((visibility("default")))
@@ -12,14 +13,19 @@ metalsim_settings metalsim = {1, 1, 1, MAX_GROUP_THREADS, 1009, 15};
 
 static void print_counts(void)
 {
-    char list[400] = "";
+    char list[400] = "", idle[40] = "";
     const metalsim_counts *c = &metalsim_count;
     const long live = metalsim_live(list, sizeof list);
+    if (metalsim.checked)
+        snprintf(idle, sizeof idle, " (%ld idle)", c->idle_barriers);
     fprintf(stderr,
-            "metalsim: %ld command buffers, %ld dispatches, %ld barriers; %ld objects made, %ld "
+            "metalsim: %ld command buffers, %ld dispatches, %ld barriers%s; %ld objects made, %ld "
             "live%s%s\n",
-            c->command_buffers, c->dispatches, c->barriers, c->objects, live, live ? ": " : "",
-            list);
+            c->command_buffers, c->dispatches, c->barriers, idle, c->objects, live,
+            live ? ": " : "", list);
+    fflush(NULL);
+    if (live)
+        _exit(1);
 }
 
 __attribute__((constructor)) static void read_environment(void)
