@@ -63,14 +63,31 @@ int test_device_index(void)
     return device_index;
 }
 
-/* FNV-1a. */
-void test_seen(const void *data, size_t bytes)
+/* One bit pattern for every NaN of a float dtype; other values as they are. */
+static uint32_t one_nan(mlxn_dtype dtype, uint32_t bits)
+{
+    const uint32_t infinity = dtype == MLXN_F32    ? 0x7f800000u
+                              : dtype == MLXN_F16  ? 0x7c00u
+                              : dtype == MLXN_BF16 ? 0x7f80u
+                                                   : UINT32_MAX;
+    const uint32_t magnitude = bits & (dtype == MLXN_F32 ? 0x7fffffffu : 0x7fffu);
+    return magnitude > infinity ? UINT32_MAX : bits;
+}
+
+/* FNV-1a over values. */
+void test_seen(mlxn_dtype dtype, const void *data, size_t bytes)
 {
     const unsigned char *p = data;
+    const size_t size = mlxn_dtype_block_bytes(dtype) == 4   ? 4
+                        : mlxn_dtype_block_bytes(dtype) == 2 ? 2
+                                                             : 1;
     if (!hashes)
         return;
-    for (size_t i = 0; i < bytes; i++)
-        seen.hash = (seen.hash ^ p[i]) * 0x100000001b3u;
+    for (size_t i = 0; i + size <= bytes; i += size) {
+        uint32_t bits = 0;
+        memcpy(&bits, p + i, size);
+        seen.hash = (seen.hash ^ one_nan(dtype, bits)) * 0x100000001b3u;
+    }
     seen.outputs++;
     seen.bytes += bytes;
 }

@@ -26,8 +26,9 @@ int test_run(const char *filter);     /* runs the cases whose name contains it; 
 /* The device that --device names, for tests that can run on any; "cpu" 0 without it. */
 const char *test_backend(void);
 int test_device_index(void);
-/* The bytes were read from the device: they go into the hash of the case. */
-void test_seen(const void *data, size_t bytes);
+/* These were read from the device: they go into the hash of the case, all NaNs as one, since which
+ * NaN a sum of NaNs is differs from machine to machine. */
+void test_seen(mlxn_dtype dtype, const void *data, size_t bytes);
 int test_full(void);                                       /* whether this is the long tier */
 void test_quick(void);                                     /* from here on it is not */
 void test_note(const char *format, ...) MLXN_PRINTF(1, 2); /* printed with -v */

@@ -2,12 +2,13 @@
 # On a machine with an NVIDIA GPU: whether the operators' tests read the same bytes from the GPU as
 # from the emulator (behind the fake driver), case by case, all outputs, f32 too.  First with the
 # portable text alone, where every case must be the same; then with the kernels for CUDA alone, whose
-# cases that differ are named.  Fails if a test does or a portable case differs.
-# usage: bench/gpu/hashes.sh [BUILD]
+# cases that differ are named.  NaNs count as one.  Fails if a test does or a portable case differs.
+# usage: bench/gpu/hashes.sh [BUILD [FILTER ...]]    (default: every operator)
 set -eu
 cd "$(dirname "$0")/../.."
 build=${1:-/tmp/mlxn-gpu}
-operators="attention_ elementwise_ embedding_ fused_ matmul_ norm_ qkv_ rope_ sampling_"
+[ $# -gt 0 ] && shift
+operators=${*:-attention_ elementwise_ embedding_ fused_ matmul_ norm_ qkv_ rope_ sampling_}
 where=$(mktemp -d)
 trap 'rm -rf "$where"' EXIT
 
@@ -27,7 +28,7 @@ cases emulator tests/cuda/on_fake.sh "$build"
 cases gpu env MLXN_CUDA_PORTABLE=1
 cases planned env
 echo "worst errors on the GPU:"
-grep -v "^hash" "$where/gpu.log"
+grep -v "^hash\|^ok" "$where/gpu.log"
 echo "operator: cases with the emulator's bytes, of them all; outputs, bytes"
 awk 'FNR == NR { want[$1] = $2; next }
     /^hash/ { name = substr($3, 1, length($3) - 1); split(name, part, "_"); o = part[1]

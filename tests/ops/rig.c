@@ -120,7 +120,7 @@ void rig_read(mlxn_buffer *buffer, void *out)
 void rig_read_part(mlxn_buffer *buffer, size_t offset, void *out, size_t bytes)
 {
     if (CHECK_STATUS(mlxn_buffer_read(buffer, offset, out, bytes), MLXN_OK))
-        test_seen(out, bytes);
+        test_seen(mlxn_buffer_dtype(buffer), out, bytes);
 }
 
 void *rig_normal(mlxn_dtype dtype, size_t n, float scale, uint64_t *seed)
