@@ -6,6 +6,7 @@
 #include "backends/cache.h"
 #include "backends/cuda/embedded.h"
 #include "core/gpu.h"
+#include "kernels/text.h"
 #include "rig.h"
 
 /* Opens a device and launches a kernel of steps.kernel. */
@@ -57,12 +58,14 @@ TEST(cuda_nvrtc)
     CHECK_CLEAN();
 }
 
-/* Without NVRTC the library's own kernels have the PTX that the build embeds, if it does. */
+/* Without NVRTC the library's own kernels have the PTX that the build embeds, unless the text is a
+ * newer one. */
 TEST(cuda_embedded_ptx)
 {
     const int64_t shape[] = {1, 4, 64}, one = 1, freqs[] = {32, 2};
     mlxn_device *device = NULL;
     mlxn_encoder *encoder = NULL;
+    char *ptx = NULL;
     mlxn_rope_args rope = {
         .size = sizeof rope, .pairing = MLXN_ROPE_NEOX, .rotary_pairs = 32, .attention_factor = 1};
     cuda_fake();
@@ -74,10 +77,11 @@ TEST(cuda_embedded_ptx)
     REQUIRE_OK(mlxn_buffer_create(device, MLXN_I32, 1, &one, &rope.positions));
     REQUIRE_OK(mlxn_buffer_create(device, MLXN_F32, 2, freqs, &rope.freqs));
     rope.output = rope.input;
-    if (mlxn_cuda_ptx_table[0].text)
+    if (mlxn_cuda_embedded(mlxn_kernel_text_qkv_prepare, &ptx) == MLXN_OK)
         CHECK_STATUS(mlxn_rope(encoder, &rope), MLXN_OK);
     else
         CHECK_FAILS(mlxn_rope(encoder, &rope), MLXN_ERR_UNSUPPORTED, "it must be compiled, but");
+    free(ptx);
     mlxn_encoder_release(encoder);
     mlxn_buffer_release(rope.input);
     mlxn_buffer_release(rope.positions);
@@ -85,6 +89,28 @@ TEST(cuda_embedded_ptx)
     mlxn_device_release(device);
     cuda_fake_nvrtc();
     CHECK_CLEAN();
+}
+
+/* A file is used for the text that it was made from, and for no other. */
+TEST(cuda_embedded_ptx_of_another_text)
+{
+    const size_t none = 0;
+    char *ptx = NULL;
+    for (size_t i = 0; i < mlxn_cuda_ptx_count; i++) {
+        mlxn_cuda_ptx row = mlxn_cuda_ptx_table[i];
+        if (!*row.bytes)
+            continue;
+        row.text = mlxn_kernel_text_steps;
+        CHECK_FAILS(mlxn_cuda_ptx_load(&row, &ptx), MLXN_ERR_UNSUPPORTED,
+                    "is that of another version of it");
+        row.file++;
+        CHECK_FAILS(mlxn_cuda_ptx_load(&row, &ptx), MLXN_ERR_UNSUPPORTED, "cannot be decoded");
+        row.bytes = &none;
+        CHECK_FAILS(mlxn_cuda_ptx_load(&row, &ptx), MLXN_ERR_UNSUPPORTED, "has no PTX of");
+        CHECK(!ptx);
+    }
+    CHECK_FAILS(mlxn_cuda_embedded(mlxn_kernel_text_steps, &ptx), MLXN_ERR_UNSUPPORTED,
+                "of its own kernels alone");
 }
 
 TEST(cuda_kernel_text_is_refused)

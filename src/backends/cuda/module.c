@@ -123,12 +123,13 @@ static mlxn_status compile(mlxn_cuda_device *cuda, const char *name, const char 
 static mlxn_status load_embedded(mlxn_cuda_device *cuda, const char *name, const char *text,
                                  struct CUmod_st **out)
 {
-    char reason[256];
-    const char *ptx = mlxn_cuda_embedded(text);
-    snprintf(reason, sizeof reason, "%s", mlxn_last_error());
-    if (!ptx)
-        return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: it must be compiled, but %s", name, reason);
-    return load_image(cuda, name, ptx, out);
+    char *ptx;
+    if (mlxn_cuda_embedded(text, &ptx) != MLXN_OK)
+        return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: it must be compiled, but %s, and %s", name,
+                         cuda->nvrtc_detail, mlxn_last_error());
+    const mlxn_status status = load_image(cuda, name, ptx, out);
+    free(ptx);
+    return status;
 }
 
 /* ---- functions ---- */
