@@ -212,8 +212,8 @@ static mm_params params_of(const matmul_params *m, int64_t input_stride)
                        .output_dtype = m->output_dtype};
 }
 
-/* The launch of a product, and before it that which packs a plain weight; `after`: behind the
- * launches that the plan has. */
+/* The launch of a product, and before it that which packs a plain weight; behind the first `after`
+ * launches of the plan, which bring the input. */
 static mlxn_status plan_product(const mlxn_gpu_traits *gpu, mlxn_gpu_plan *plan,
                                 const matmul_params *m, int weight_operand, const mm_input *input,
                                 mm_source output, int after)
