@@ -17,6 +17,7 @@ typedef struct emu_mutants {
     int count;
     const char *tests; /* the operators' tests: those whose name contains this */
     int schedules;     /* of the operator's planner, numbered from 1; 0: it has no choice */
+    int override;      /* a schedule with bits of its own: every device has it; 0: none */
     unsigned groups;   /* as in emu_device */
 } emu_mutants;
 

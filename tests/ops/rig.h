@@ -34,6 +34,8 @@ mlxn_buffer *rig_view(mlxn_buffer *base, int rank, const int64_t *shape, const i
 int rig_finish(const rig_device *on, mlxn_status want);
 /* Reads a whole dense buffer. */
 void rig_read(mlxn_buffer *buffer, void *out);
+/* Some bytes of one. */
+void rig_read_part(mlxn_buffer *buffer, size_t offset, void *out, size_t bytes);
 
 /* n values of a dtype: normal numbers times `scale`.  Returns bytes to free. */
 void *rig_normal(mlxn_dtype dtype, size_t n, float scale, uint64_t *seed);

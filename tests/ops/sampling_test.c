@@ -325,7 +325,7 @@ static void free_step(step *s)
 static int32_t cell(mlxn_buffer *b, int64_t i)
 {
     int32_t value = -99;
-    CHECK_STATUS(mlxn_buffer_read(b, (size_t)i * 4, &value, 4), MLXN_OK);
+    rig_read_part(b, (size_t)i * 4, &value, 4);
     return value;
 }
 
