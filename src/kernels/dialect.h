@@ -21,6 +21,7 @@
  *   k_fma k_sqrt k_div                 each rounded once; other maths is in math.h
  *   k_byte_float(word, i)              2^23 plus byte i of word
  *   K_UNROLL                           in front of a loop of constant count that indexes registers
+ *   K_ROLLED                           in front of a loop that is worth its code once only
  *
  * The host compiles with contraction of a * b + c off (--fmad=false, -ffp-contract=off; here for
  * Metal) and without fast maths.  A simdgroup has 32 lanes, groups are whole simdgroups of up to
@@ -72,6 +73,7 @@ K_ATOMIC(k_atomic_add, fetch_add, threadgroup)
 #define k_uint4(a, b, c, d) uint4((a), (b), (c), (d))
 #define k_uint2(a, b)       uint2((a), (b))
 #define K_UNROLL            _Pragma("unroll")
+#define K_ROLLED
 
 #elif defined(__CUDACC__) /* ---- CUDA */
 typedef unsigned char uchar;
@@ -123,6 +125,7 @@ typedef unsigned long long uint64_t;
 #define k_uint4(a, b, c, d)   make_uint4((a), (b), (c), (d))
 #define k_uint2(a, b)         make_uint2((a), (b))
 #define K_UNROLL              _Pragma("unroll")
+#define K_ROLLED              _Pragma("unroll 1")
 
 #elif defined(K_LINT) /* ---- clang, address spaces, no C library */
 typedef unsigned char uchar;
@@ -171,6 +174,7 @@ float k_div(float a, float b);
 #define k_uint4(a, b, c, d)      ((uint4)((a), (b), (c), (d)))
 #define k_uint2(a, b)            ((uint2)((a), (b)))
 #define K_UNROLL
+#define K_ROLLED
 
 #else /* ---- the emulator */
 #include <mlxn_emulator.hpp>

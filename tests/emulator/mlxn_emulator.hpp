@@ -323,6 +323,7 @@ mlxn_emulator_load(const emu::runtime *runtime, int *checked, uint32_t *constant
 #define k_uint4(a, b, c, d) (uint4{(a), (b), (c), (d)})
 #define k_uint2(a, b)       (uint2{(a), (b)})
 #define K_UNROLL
+#define K_ROLLED
 typedef emu::matrix k_matrix;
 #define k_matrix_zero()             (emu::matrix{{0.0f, 0.0f}})
 #define k_matrix_load(p, pitch)     emu::load_matrix((p), (pitch), __LINE__)

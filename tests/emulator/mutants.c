@@ -48,6 +48,8 @@ static int open_device(const emu_mutants *all, const emu_library *library, int c
     d->text = all->text;
     d->library = library;
     d->groups = all->groups;
+    if (all->tiny)
+        d->traits.processors = 0;
     d->seed = 7;
     d->traits.threads_wanted = checked ? 64 : 0;
     d->traits.schedule = schedule;
