@@ -2,7 +2,7 @@
  * failure and goes on, REQUIRE records it and leaves the case.
  *   mlxn-test [--full] [--list] [-v] [--fail-fast] [--hashes] [--without TEXT ...]
  *             [--device NAME[:INDEX]] [FILTER ...]
- * runs the cases whose name contains a filter and no TEXT, and ends with "N passed, N failed".  With
+ * runs the cases whose name contains a filter and no TEXT, and ends with "N passed, N failed". With
  * --hashes each case prints a hash of all that it read from the device, to be compared with that of
  * another device. */
 #ifndef MLXN_TEST_H

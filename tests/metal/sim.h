@@ -188,10 +188,12 @@ typedef struct bound {
     unsigned char *bytes;
 } bound;
 
+/* The barrier in front of a dispatch: none, of an encoder, asked for. */
+enum { TOGETHER, FIRST, ASKED };
 typedef struct dispatch {
     struct dispatch *next;
     const pipeline *pipeline;
-    enum { TOGETHER, FIRST, ASKED } barrier; /* in front of it: none, of an encoder, asked for */
+    int barrier;
     size3 groups, threads;
     int n;
     bound bounds[MAX_INDEX];
