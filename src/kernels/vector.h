@@ -136,6 +136,45 @@ template <class D> FN void k_store(D, k_floats<8> x, GLOBAL(uchar) p, int64_t i)
     ((GLOBAL(uint4))p)[i / 8] = k_words_of(D(), x);
 }
 
+/* V elements of a dtype known at run time, as they lie in memory, and as floats. */
+template <int V> struct k_raw {
+    uint4 at[V / 4];
+};
+template <int V> FN k_raw<V> k_load_raw(int dtype, GLOBAL(const uchar) p, int64_t i)
+{
+    k_raw<V> y;
+    if (dtype == K_F32) {
+        K_UNROLL
+        for (int k = 0; k < V / 4; k++)
+            y.at[k] = ((GLOBAL(const uint4))p)[i / 4 + k];
+    } else if (V == 8) {
+        y.at[0] = ((GLOBAL(const uint4))p)[i / 8];
+    } else {
+        const uint2 w = ((GLOBAL(const uint2))p)[i / 4];
+        y.at[0] = k_uint4(w.x, w.y, 0u, 0u);
+    }
+    return y;
+}
+template <int V> FN k_floats<V> k_floats_of_raw(int dtype, k_raw<V> raw)
+{
+    k_floats<8> eight;
+    k_floats<V> y;
+    if (dtype == K_F32) {
+        K_UNROLL
+        for (int k = 0; k < V; k++)
+            y.v[k] = k_floats_of(raw.at[k / 4]).v[k % 4];
+        return y;
+    }
+    if (dtype == K_F16)
+        eight = k_elements_of(k_f16(), raw.at[0]);
+    else
+        eight = k_elements_of(k_bf16(), raw.at[0]);
+    K_UNROLL
+    for (int k = 0; k < V; k++)
+        y.v[k] = eight.v[k];
+    return y;
+}
+
 /* Likewise with the dtype known at run time. */
 template <int V> FN k_floats<V> k_load_as(int dtype, GLOBAL(const uchar) p, int64_t i)
 {

@@ -187,7 +187,8 @@ static void run_launch(emu_device *d, const mlxn_node *node, const mlxn_gpu_laun
                     .n_constants = d->general ? 0 : launch->constants.n,
                     .early = launch->early,
                     .unsettled = launch->early && d->checked ? unsettled(d, node, launch) : 0};
-    for (int i = 0; i < 2; i++)
+    const int strides = !d->whole_grid || !strstr(launch->entry, d->whole_grid);
+    for (int i = 0; strides && i < 2; i++)
         if (d->groups[i] && l.groups[i] > d->groups[i])
             l.groups[i] = d->groups[i];
     const emu_library *library =

@@ -15,7 +15,8 @@ typedef struct emu_device {
     const char *text;
     const emu_library *library;
     /* how the next dispatches run */
-    uint32_t groups[2]; /* at most so many along x and y, 0: as planned; for texts that stride */
+    uint32_t groups[2]; /* at most so many along x and y, 0: as planned; for texts that stride, */
+    const char *whole_grid; /* but not entries that contain this */
     uint64_t seed;
     int workers;
     int general; /* as from PTX: code that was made for no constants */

@@ -48,6 +48,7 @@ static int open_device(const emu_mutants *all, const emu_library *library, int c
     d->text = all->text;
     d->library = library;
     memcpy(d->groups, all->groups, sizeof d->groups);
+    d->whole_grid = all->whole_grid;
     if (all->tiny)
         d->traits.processors = 0;
     d->seed = 7;

@@ -59,7 +59,7 @@ template <class D>
 FN void qkv_group_token(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_group_memory) m,
                         int64_t i, int64_t j, k_two frequency, qkv_thread g)
 {
-    const int64_t pairs = a->angles == QKV_ANGLES_NONE ? 0 : a->rotary_pairs;
+    const int64_t pairs = qkv_angles_of(a) == QKV_ANGLES_NONE ? 0 : a->rotary_pairs;
     GLOBAL(const uchar) input = qkv_input<D>(a, o, i, qkv_place_of(a, j));
     const int64_t e = g.tid, next = e + g.threads;
     const float first = e < a->dim ? qkv_load<D>(input, e) : 0.0f;
@@ -79,7 +79,7 @@ FN void qkv_group_token(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_gro
     for (int64_t n = next + g.threads; n < a->dim; n += g.threads)
         m.x[n] = qkv_load<D>(input, n);
     k_barrier(); /* group memory is whole */
-    qkv_group_head<D>(a, qkv_locate<D>(a, o, t, j), m, g);
+    qkv_group_head<D>(a, qkv_locate<D>(a, o, t, qkv_place_of(a, j)), m, g);
     k_barrier(); /* all are done with it before the next token's */
 }
 
@@ -88,17 +88,17 @@ FN void qkv_group(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_group_mem
                   qkv_thread g)
 {
     const int64_t heads = a->part[0].heads + a->part[1].heads + a->part[2].heads;
-    const bool rotates = a->angles != QKV_ANGLES_NONE && (int64_t)g.tid < a->rotary_pairs;
+    const bool rotates = qkv_angles_of(a) != QKV_ANGLES_NONE && (int64_t)g.tid < a->rotary_pairs;
     k_two frequency = {1.0f, 0.0f};
     if (rotates)
         frequency = qkv_frequency(a, o, g.tid);
     for (int64_t j = g.group_y; j < heads; j += g.groups_y) {
         const int k = qkv_place_of(a, j).k;
         GLOBAL(const uchar) weight = k == 0 ? o.q.weight : k == 1 ? o.k.weight : o.v.weight;
-        const bool weighted = a->part[k].norm == QKV_NORM_WEIGHTED;
+        const bool weighted = qkv_is_weighted(a, k);
         for (int64_t n = g.tid; n < a->dim; n += g.threads)
             m.weight[n] =
-                weighted ? qkv_weight(a->part[k].weight_dtype, weight, n, a->weight_bias) : 1.0f;
+                weighted ? qkv_weight(qkv_weight_dtype(a, k), weight, n, a->weight_bias) : 1.0f;
         if (j == g.group_y)
             k_wait();
         for (int64_t i = g.group_x; i < a->tokens; i += g.groups_x)

@@ -23,7 +23,7 @@ template <class D>
 FN void qkv_lanes_head(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_token) t, qkv_head h,
                        uint lane)
 {
-    const int64_t dim = QKV_DIM(a), pairs = h.pairs == QKV_PAIRS_NONE ? 0 : a->rotary_pairs;
+    const int64_t dim = a->dim, pairs = h.pairs == QKV_PAIRS_NONE ? 0 : a->rotary_pairs;
     const bool split = h.pairs == QKV_PAIRS_SPLIT;
     if (h.norm != QKV_NORM_NONE) {
         float sum = 0.0f;
@@ -58,7 +58,7 @@ template <class D> FN void qkv_lanes(CONSTANT(qkv_params) a, REF(qkv_operands) o
         if (!t.valid)
             continue;
         for (int64_t j = g.group_y * simds + g.simd; j < heads; j += g.groups_y * simds)
-            qkv_lanes_head<D>(a, o, t, qkv_locate<D>(a, o, t, j), g.lane);
+            qkv_lanes_head<D>(a, o, t, qkv_locate<D>(a, o, t, qkv_place_of(a, j)), g.lane);
     }
 }
 

@@ -7,7 +7,6 @@
 #include "kernels/types.h"
 
 enum { QKV_PARTS = 3 };
-enum { QKV_UNITS_THREADS = 128 }; /* a group at most */
 
 /* Operands: four for each part, then what the parts share. */
 enum { QKV_INPUT, QKV_OUTPUT, QKV_WEIGHT, QKV_CACHE, QKV_PART_OPERANDS };

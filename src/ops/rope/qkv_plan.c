@@ -1,9 +1,8 @@
-/* qkv_plan.c - schedule and grid of a launch of qkv_prepare on a GPU.
+/* qkv_plan.c - schedule and grid of a launch of qkv_prepare on a GPU, and what its code is made
+ * for.
  *
- * Many tokens are a matter of memory speed, which on an H200 leaves some 25 instructions an
- * element: columns has the fewest, but waits for tables, which units loads ahead.  Few tokens are a
- * matter of latency: units is the shortest where it fits, else group.  Rows and lanes take the
- * shapes that these do not.  The borders are measured on an H200. */
+ * Units is the fastest where it fits; of other shapes a few tokens go by group and many by rows.
+ * Lanes takes what these do not.  The borders are measured on an H200. */
 #include "kernels/text.h"
 #include "ops/plans.h"
 #include "ops/rope/qkv_plan.h"
@@ -11,12 +10,7 @@
 enum {
     ROWS_PAIRS = 256,
     MANY_HEADS = 512,
-    SOME_TOKENS = 4096,
-    FEW_UNIT_TOKENS = 512,    /* up to here units is faster than columns */
-    MANY_UNIT_TOKENS = 16384, /* with tables or a cache from here on, too */
-    UNIT_HEADS = 32,          /* a processor: from here on two heads a lane */
-    UNIT_TOKENS = 8,          /* a group at most */
-    UNIT_GROUPS = 4,          /* a processor at least */
+    UNIT_HEADS = 32, /* a processor: from here on two heads a unit */
     GROUP_DIM = 1024,
     GRID_X = 0x7fffffff,
     GRID_Y = 65535
@@ -65,7 +59,7 @@ static int rows_fit(const qkv_params *p, const uint64_t addresses[QKV_OPERANDS])
 
 /* Whether a lane can hold both halves of its pairs, and tables be read 16 bytes at a time;
  * rows_fit() holds. */
-static int columns_fit(const qkv_params *p, const uint64_t addresses[QKV_OPERANDS])
+static int units_fit(const qkv_params *p, const uint64_t addresses[QKV_OPERANDS])
 {
     if (p->angles == QKV_ANGLES_TABLES &&
         ((addresses[QKV_COS] | addresses[QKV_SIN]) % 16 || (p->cos_stride | p->sin_stride) % 4))
@@ -74,7 +68,8 @@ static int columns_fit(const qkv_params *p, const uint64_t addresses[QKV_OPERAND
         if (p->part[k].heads && p->part[k].pairs != QKV_PAIRS_NONE &&
             (p->part[k].pairs != QKV_PAIRS_SPLIT || p->part[k].offset != p->dim / 2))
             return 0;
-    return (p->dim == 64 || p->dim == 128 || p->dim == 256 || p->dim == 512) &&
+    return p->tokens <= GRID_X &&
+           (p->dim == 64 || p->dim == 128 || p->dim == 256 || p->dim == 512) &&
            p->rounding == QKV_ROUND_EXACT;
 }
 
@@ -84,35 +79,21 @@ static const char *entry_of(const qkv_params *p, qkv_schedule schedule)
     {                                                                                 \
         "qkv_prepare_" #x "_f32", "qkv_prepare_" #x "_f16", "qkv_prepare_" #x "_bf16" \
     }
-#define COLUMNS(x, dim)                                                 \
+#define UNITS(x, dim)                                                   \
     {                                                                   \
         "qkv_prepare_" #x "_f32_" #dim, "qkv_prepare_" #x "_f16_" #dim, \
             "qkv_prepare_" #x "_bf16_" #dim                             \
     }
     static const char *const entries[3][3] = {ENTRIES(lanes), ENTRIES(group), ENTRIES(rows)};
-    static const char *const columns[4][3] = {COLUMNS(columns, 64), COLUMNS(columns, 128),
-                                              COLUMNS(columns, 256), COLUMNS(columns, 512)};
-    static const char *const units[4][3] = {COLUMNS(units, 64), COLUMNS(units, 128),
-                                            COLUMNS(units, 256), COLUMNS(units, 512)};
+    static const char *const units[4][3] = {UNITS(units, 64), UNITS(units, 128), UNITS(units, 256),
+                                            UNITS(units, 512)};
 #undef ENTRIES
-#undef COLUMNS
+#undef UNITS
     const int dtype = p->dtype == K_F32 ? 0 : p->dtype == K_F16 ? 1 : 2;
     const int dim = p->dim < 128 ? 0 : p->dim < 256 ? 1 : p->dim < 512 ? 2 : 3;
-    if (schedule == QKV_SCHEDULE_COLUMNS)
-        return columns[dim][dtype];
     if (schedule == QKV_SCHEDULE_UNITS)
         return units[dim][dtype];
     return entries[schedule - QKV_SCHEDULE_LANES][dtype];
-}
-
-/* Of a shape that fits both: as measured on an H200. */
-static qkv_schedule units_or_columns(const qkv_params *p)
-{
-    const int cached = p->slot_dtype != K_NONE, tables = p->angles == QKV_ANGLES_TABLES;
-    const int many = p->tokens >= MANY_UNIT_TOKENS;
-    return p->tokens <= FEW_UNIT_TOKENS || (many && (tables || (cached && p->dim <= 256)))
-               ? QKV_SCHEDULE_UNITS
-               : QKV_SCHEDULE_COLUMNS;
 }
 
 static qkv_schedule choose(const mlxn_gpu_traits *gpu, const qkv_params *p,
@@ -120,70 +101,105 @@ static qkv_schedule choose(const mlxn_gpu_traits *gpu, const qkv_params *p,
 {
     const int64_t heads = all_heads(p);
     const int few = p->tokens < (MANY_HEADS + heads - 1) / heads;
-    const int rows = rows_fit(p, addresses), columns = rows && columns_fit(p, addresses);
+    const int rows = rows_fit(p, addresses), units = rows && units_fit(p, addresses);
     qkv_schedule wanted = (qkv_schedule)gpu->schedule;
-    if (wanted == QKV_SCHEDULE_AUTO && columns)
-        wanted = units_or_columns(p);
-    else if (wanted == QKV_SCHEDULE_AUTO)
-        wanted = few ? QKV_SCHEDULE_GROUP : QKV_SCHEDULE_ROWS;
+    if (wanted == QKV_SCHEDULE_AUTO)
+        wanted = units ? QKV_SCHEDULE_UNITS : few ? QKV_SCHEDULE_GROUP : QKV_SCHEDULE_ROWS;
     if (wanted == QKV_SCHEDULE_GROUP && p->dim <= GROUP_DIM)
         return QKV_SCHEDULE_GROUP;
     if (wanted < QKV_SCHEDULE_ROWS || !rows)
         return QKV_SCHEDULE_LANES;
-    return columns ? wanted : QKV_SCHEDULE_ROWS;
+    return units ? wanted : QKV_SCHEDULE_ROWS;
 }
 
 /* Threads a group, and the grid: tokens in x, heads of a token in y. */
 static void lay_out(const mlxn_gpu_traits *gpu, const qkv_params *p, qkv_schedule schedule,
                     mlxn_gpu_launch *launch)
 {
-    const int64_t heads = all_heads(p), a_simd = p->dtype == K_F32 ? 4 : 8;
-    int64_t threads = 32, x = p->tokens, a_group;
+    const int64_t heads = all_heads(p), x = p->tokens;
+    int64_t threads = 32, a_group;
     if (schedule == QKV_SCHEDULE_GROUP) /* a pair a thread */
         threads = (p->dim / 2 + 31) / 32 * 32 + (p->dim < 2 ? 32 : 0);
     if (schedule == QKV_SCHEDULE_ROWS)
         threads = 64;
-    if (schedule == QKV_SCHEDULE_COLUMNS) /* all heads of a token, of several */
-        threads = heads < 4 * a_simd ? (heads + a_simd - 1) / a_simd * 32 : 128;
     if (gpu->threads_wanted)
         threads = (int64_t)gpu->threads_wanted;
     a_group = schedule == QKV_SCHEDULE_GROUP ? 1 : threads / 32;
     if (schedule == QKV_SCHEDULE_ROWS) /* half a simdgroup works on about four heads */
         a_group = threads / 16 * 4;
-    if (schedule == QKV_SCHEDULE_COLUMNS) {
-        a_group = heads;
-        x /= x < SOME_TOKENS ? 1 : x < 4 * SOME_TOKENS ? 2 : 4; /* tokens a group */
-    }
     const int64_t y = (heads + a_group - 1) / a_group;
     launch->threads = (uint32_t)threads;
     launch->groups[0] = (uint32_t)(x < GRID_X ? x : GRID_X);
     launch->groups[1] = (uint32_t)(y < GRID_Y ? y : GRID_Y);
 }
 
-/* The same for units, and how many there are: a group works on several tokens where that leaves
- * enough groups for the device. */
-static void lay_out_units(const mlxn_gpu_traits *gpu, qkv_params *p, mlxn_gpu_launch *launch)
+/* Heads a unit, and how many units there are. */
+static int64_t divide(const mlxn_gpu_traits *gpu, qkv_params *p, int64_t vectors, int64_t lanes)
 {
-    const int64_t vectors = p->dtype == K_F32 ? p->dim / 4 : p->dim / 8; /* of a head */
-    const int64_t lanes = vectors / 2 < 16 ? vectors / 2 : 16;
-    int64_t units = 0, threads = QKV_UNITS_THREADS, tokens;
     const int64_t many = (int64_t)UNIT_HEADS * gpu->processors;
+    int64_t units = 0;
     p->unit_heads = vectors == 2 * lanes && p->tokens * all_heads(p) >= many ? 2 : 1;
     for (int k = 0; k < QKV_PARTS; k++) {
         p->part[k].units = (int32_t)((p->part[k].heads + p->unit_heads - 1) / p->unit_heads);
         units += p->part[k].units;
     }
-    if (units * lanes < threads)
-        threads = (units * lanes + 31) / 32 * 32;
-    if (gpu->threads_wanted && gpu->threads_wanted <= QKV_UNITS_THREADS)
+    return units;
+}
+
+/* The same for units: a group a token, of as few groups in y as its threads allow. */
+static void lay_out_units(const mlxn_gpu_traits *gpu, qkv_params *p, mlxn_gpu_launch *launch)
+{
+    const int64_t vectors = p->dtype == K_F32 ? p->dim / 4 : p->dim / 8; /* of a head */
+    const int64_t lanes = vectors / 2 < 16 ? vectors / 2 : 16;
+    const int64_t most = vectors / lanes < 8 ? 256 : 128;
+    const int64_t all = divide(gpu, p, vectors, lanes) * lanes;
+    int64_t y = (all + most - 1) / most, threads = (all + 32 * y - 1) / (32 * y) * 32;
+    if (gpu->threads_wanted && gpu->threads_wanted <= most)
         threads = (int64_t)gpu->threads_wanted;
-    const int64_t y = (units * lanes + threads - 1) / threads;
-    tokens = p->tokens * y / ((int64_t)gpu->processors * UNIT_GROUPS + 1);
-    tokens = tokens < 1 ? 1 : tokens < UNIT_TOKENS ? tokens : UNIT_TOKENS;
-    const int64_t x = (p->tokens + tokens - 1) / tokens;
+    y = (all + threads - 1) / threads;
     launch->threads = (uint32_t)threads;
-    launch->groups[0] = (uint32_t)(x < GRID_X ? x : GRID_X);
-    launch->groups[1] = (uint32_t)(y < GRID_Y ? y : GRID_Y);
+    launch->groups[0] = (uint32_t)p->tokens;
+    launch->groups[1] = (uint32_t)y;
+}
+
+/* dtype of a role in all parts that have it: K_NONE if none has, K_OPEN if they differ. */
+static int32_t common(const qkv_params *p, int role)
+{
+    int32_t found = K_NONE;
+    for (int k = 0; k < QKV_PARTS; k++) {
+        const qkv_part_params *part = &p->part[k];
+        const int32_t dtype = role == QKV_WEIGHT ? part->weight_dtype : part->cache_dtype;
+        if (!part->heads || !(p->present >> QKV_AT(k, role) & 1))
+            continue;
+        if (found != K_NONE && found != dtype)
+            return K_OPEN;
+        found = dtype;
+    }
+    return found;
+}
+
+static int32_t outputs(const qkv_params *p)
+{
+    int with = 0, without = 0;
+    for (int k = 0; k < QKV_PARTS; k++)
+        if (p->part[k].heads && p->present >> QKV_AT(k, QKV_OUTPUT) & 1)
+            with = 1;
+        else if (p->part[k].heads)
+            without = 1;
+    return with && without ? K_OPEN : with;
+}
+
+/* The constants of qkv_text.h. */
+static void specialise(const qkv_params *p, mlxn_gpu_launch *launch)
+{
+    mlxn_gpu_constant(launch, p->angles);
+    mlxn_gpu_constant(launch, p->position_dtype);
+    mlxn_gpu_constant(launch, p->slot_dtype);
+    mlxn_gpu_constant(launch, common(p, QKV_WEIGHT));
+    mlxn_gpu_constant(launch, outputs(p));
+    mlxn_gpu_constant(launch, common(p, QKV_CACHE));
+    mlxn_gpu_constant(launch, p->rounding);
+    mlxn_gpu_constant(launch, p->unit_heads);
 }
 
 mlxn_status mlxn_qkv_plan(const mlxn_gpu_traits *gpu, const qkv_params *p,
@@ -203,6 +219,7 @@ mlxn_status mlxn_qkv_plan(const mlxn_gpu_traits *gpu, const qkv_params *p,
     launch->threads = grid.threads;
     launch->groups[0] = grid.groups[0];
     launch->groups[1] = grid.groups[1];
+    specialise(&params, launch);
     if (chosen)
         *chosen = schedule;
     *out = launch;

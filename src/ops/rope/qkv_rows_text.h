@@ -190,7 +190,7 @@ template <class D, int V>
 FN void qkv_rows_head(CONSTANT(qkv_params) a, qkv_head h, bool active, REF(k_floats<16>) cosine,
                       REF(k_floats<16>) sine, uint lane)
 {
-    const int64_t dim = QKV_DIM(a), pairs = h.pairs == QKV_PAIRS_NONE ? 0 : a->rotary_pairs;
+    const int64_t dim = a->dim, pairs = h.pairs == QKV_PAIRS_NONE ? 0 : a->rotary_pairs;
     const float sum = qkv_rows_sum(D(), h.at.input, dim / V, active, lane);
     if (h.norm != QKV_NORM_NONE)
         h.r = qkv_scale(sum, (float)dim, a->eps);
@@ -215,7 +215,7 @@ FN void qkv_rows(CONSTANT(qkv_params) a, REF(qkv_operands) o, SHARED(float) cosi
     const uint lane = g.lane & 15u, half_lane = g.lane >> 4;
     const int64_t heads = a->part[0].heads + a->part[1].heads + a->part[2].heads;
     const int64_t step = g.threads / 16u;
-    const int64_t pairs = a->angles == QKV_ANGLES_NONE ? 0 : a->rotary_pairs;
+    const int64_t pairs = qkv_angles_of(a) == QKV_ANGLES_NONE ? 0 : a->rotary_pairs;
     /* all parts that rotate have one kind of pairs */
     const int pairing = a->part[0].pairs == QKV_PAIRS_NONE ? a->part[1].pairs : a->part[0].pairs;
     for (int64_t i = g.group_x; i < a->tokens; i += g.groups_x) {
@@ -233,7 +233,7 @@ FN void qkv_rows(CONSTANT(qkv_params) a, REF(qkv_operands) o, SHARED(float) cosi
         k_barrier(); /* before the next token's */
         for (int64_t j = g.group_y * step + g.simd * 2u; j < heads; j += g.groups_y * step) {
             const bool active = j + half_lane < heads;
-            const qkv_head h = qkv_locate<D>(a, o, t, active ? j + half_lane : j);
+            const qkv_head h = qkv_locate<D>(a, o, t, qkv_place_of(a, active ? j + half_lane : j));
             qkv_rows_head<D, V>(a, h, active, cosine, sine, lane);
         }
     }

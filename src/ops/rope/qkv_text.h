@@ -8,11 +8,57 @@
 #include "kernels/vector.h"
 #include "ops/rope/qkv_params.h"
 
-#if defined(QKV_HEAD_DIM) /* compiled for one head_dim */
-#define QKV_DIM(a) ((int64_t)QKV_HEAD_DIM)
-#else
-#define QKV_DIM(a) ((a)->dim)
-#endif
+/* What code is made for, in the order of qkv_plan.c; where a constant is open, the parameters say
+ * it.  K_NONE: no part has one. */
+K_CONSTANT(qkv_made_angles, 0);
+K_CONSTANT(qkv_made_positions, 1);
+K_CONSTANT(qkv_made_slots, 2);
+K_CONSTANT(qkv_made_weights, 3);
+K_CONSTANT(qkv_made_outputs, 4);
+K_CONSTANT(qkv_made_caches, 5);
+K_CONSTANT(qkv_made_rounding, 6);
+K_CONSTANT(qkv_made_unit_heads, 7);
+
+FN int qkv_known(int made, int parameter)
+{
+    return made == K_OPEN ? parameter : made;
+}
+FN int qkv_angles_of(CONSTANT(qkv_params) a)
+{
+    return qkv_known(qkv_made_angles, a->angles);
+}
+FN int qkv_position_dtype(CONSTANT(qkv_params) a)
+{
+    return qkv_known(qkv_made_positions, a->position_dtype);
+}
+FN int qkv_slot_dtype(CONSTANT(qkv_params) a)
+{
+    return qkv_known(qkv_made_slots, a->slot_dtype);
+}
+FN int qkv_weight_dtype(CONSTANT(qkv_params) a, int k)
+{
+    return qkv_known(qkv_made_weights, a->part[k].weight_dtype);
+}
+FN bool qkv_is_weighted(CONSTANT(qkv_params) a, int k)
+{
+    return qkv_made_weights != K_NONE && a->part[k].norm == QKV_NORM_WEIGHTED;
+}
+FN int qkv_cache_dtype(CONSTANT(qkv_params) a, int k)
+{
+    return qkv_known(qkv_made_caches, a->part[k].cache_dtype);
+}
+FN bool qkv_has(CONSTANT(qkv_params) a, int operand)
+{
+    return (a->present >> operand & 1) != 0;
+}
+FN bool qkv_has_output(CONSTANT(qkv_params) a, int k)
+{
+    return qkv_made_outputs == K_OPEN ? qkv_has(a, QKV_AT(k, QKV_OUTPUT)) : qkv_made_outputs != 0;
+}
+FN bool qkv_has_cache(CONSTANT(qkv_params) a, int k)
+{
+    return qkv_made_caches != K_NONE && qkv_has(a, QKV_AT(k, QKV_CACHE));
+}
 
 /* The operands in the order of qkv_params.h, then the word of faults. */
 #define QKV_OPERAND_LIST                                                             \
@@ -80,14 +126,10 @@ FN int64_t qkv_integer(int dtype, uint2 words)
     return dtype == K_U32 ? (int64_t)words.x : (int64_t)(int)words.x;
 }
 
-FN bool qkv_has(CONSTANT(qkv_params) a, int operand)
-{
-    return (a->present >> operand & 1) != 0;
-}
-
 FN bool qkv_placed(CONSTANT(qkv_params) a)
 {
-    return a->angles == QKV_ANGLES_FREQS || a->angles == QKV_ANGLES_THETA;
+    const int angles = qkv_angles_of(a);
+    return angles == QKV_ANGLES_FREQS || angles == QKV_ANGLES_THETA;
 }
 
 /* The words of a token's position and slot, where they are in buffers. */
@@ -98,10 +140,10 @@ FN qkv_words qkv_look(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t t)
 {
     qkv_words y;
     y.position = y.slot = k_uint2(0u, 0u);
-    if (qkv_placed(a) && a->position_dtype != K_NONE)
-        y.position = qkv_integer_words(a->position_dtype, o.positions, t);
-    if (qkv_has(a, QKV_SLOTS))
-        y.slot = qkv_integer_words(a->slot_dtype, o.slots, t);
+    if (qkv_placed(a) && qkv_position_dtype(a) != K_NONE)
+        y.position = qkv_integer_words(qkv_position_dtype(a), o.positions, t);
+    if (qkv_slot_dtype(a) != K_NONE)
+        y.slot = qkv_integer_words(qkv_slot_dtype(a), o.slots, t);
     return y;
 }
 
@@ -114,14 +156,14 @@ FN qkv_token qkv_token_of(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t t
     y.at = t;
     y.position = a->position_start + t;
     y.slot = -1;
-    if (qkv_placed(a) && a->position_dtype != K_NONE)
-        y.position = qkv_integer(a->position_dtype, words.position);
+    if (qkv_placed(a) && qkv_position_dtype(a) != K_NONE)
+        y.position = qkv_integer(qkv_position_dtype(a), words.position);
     if (qkv_placed(a) && (y.position < 0 || y.position > 0x7fffffff))
         fault = (uint)QKV_FAULT_POSITION;
-    if (qkv_has(a, QKV_SLOTS))
-        y.slot = qkv_integer(a->slot_dtype, words.slot);
+    if (qkv_slot_dtype(a) != K_NONE)
+        y.slot = qkv_integer(qkv_slot_dtype(a), words.slot);
     for (int k = 0; k < QKV_PARTS; k++)
-        if (qkv_has(a, QKV_AT(k, QKV_CACHE)) && y.slot >= a->part[k].slots)
+        if (qkv_has_cache(a, k) && y.slot >= a->part[k].slots)
             fault |= (uint)QKV_FAULT_SLOT;
     y.valid = fault == 0u;
     if (!y.valid && lane == 0u)
@@ -138,9 +180,9 @@ FN qkv_token qkv_find(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t t, ui
 FN k_two qkv_frequency(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t i)
 {
     k_two f = {1.0f, 0.0f};
-    if (a->angles == QKV_ANGLES_TABLES)
+    if (qkv_angles_of(a) == QKV_ANGLES_TABLES)
         return f;
-    if (a->angles == QKV_ANGLES_FREQS) {
+    if (qkv_angles_of(a) == QKV_ANGLES_FREQS) {
         f.hi = o.freqs[2 * i];
         f.lo = o.freqs[2 * i + 1];
         return f;
@@ -159,7 +201,7 @@ FN k_turn qkv_turn(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_token) t
                    k_two f)
 {
     k_turn y;
-    if (a->angles == QKV_ANGLES_TABLES) {
+    if (qkv_angles_of(a) == QKV_ANGLES_TABLES) {
         y.cosine = o.cosines[t.at * a->cos_stride + i];
         y.sine = o.sines[t.at * a->sin_stride + i];
     } else {
@@ -206,9 +248,9 @@ FN GLOBAL(const uchar)
 }
 
 template <class D>
-FN qkv_head qkv_locate(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_token) t, int64_t head)
+FN qkv_head qkv_locate(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_token) t,
+                       qkv_place place)
 {
-    const qkv_place place = qkv_place_of(a, head);
     const int k = place.k;
     const int64_t j = place.j, size = (int64_t)sizeof(typename D::bits);
     CONSTANT(qkv_part_params) part = &a->part[k];
@@ -217,11 +259,11 @@ FN qkv_head qkv_locate(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_toke
     h.norm = part->norm;
     h.pairs = part->pairs;
     h.offset = part->offset;
-    h.weight_dtype = part->weight_dtype;
-    h.cache_dtype = part->cache_dtype;
-    h.has_output = qkv_has(a, QKV_AT(k, QKV_OUTPUT));
-    h.has_cache = qkv_has(a, QKV_AT(k, QKV_CACHE)) && t.slot >= 0;
-    h.rounded = a->rounding == QKV_ROUND_MATCH_UNFUSED;
+    h.weight_dtype = qkv_weight_dtype(a, k);
+    h.cache_dtype = qkv_cache_dtype(a, k);
+    h.has_output = qkv_has_output(a, k);
+    h.has_cache = qkv_has_cache(a, k) && t.slot >= 0;
+    h.rounded = qkv_known(qkv_made_rounding, a->rounding) == QKV_ROUND_MATCH_UNFUSED;
     h.bias = a->weight_bias;
     h.r = 1.0f;
     h.at.input = qkv_input<D>(a, o, t.at, place);

@@ -1,47 +1,53 @@
 /* qkv_units_text.h - schedule units of qkv_prepare.kernel, for head_dim 64, 128, 256 or 512 and
  * pairs half a head apart: a head is vectors of 16 bytes, L lanes have a column of them each, and
- * so both elements of their pairs.  What the next token needs is loaded before this one's
- * arithmetic. Heads pass through group memory, where the sum reads them in the order of its virtual
- * lanes. */
+ * so both elements of their pairs; one or two heads of a part are a unit.  A group has units of one
+ * token, all that it needs is loaded at once, and many groups hide the time that takes.  The sum
+ * reads heads in the order of its virtual lanes, so they pass through group memory; so do turns
+ * that are computed. */
 #ifndef MLXN_OPS_ROPE_QKV_UNITS_TEXT_H
 #define MLXN_OPS_ROPE_QKV_UNITS_TEXT_H
 
 #include "ops/rope/qkv_text.h"
 
+/* Words between the units in group memory, so that two lie in other banks. */
+#define QKV_UNITS_GAP 16
+
 /* The numbers of a shape: D a dtype, R rows of 32 elements a head, L lanes. */
 template <class D, int R, int L> struct qkv_units_of {
     enum {
         BYTES = (int)sizeof(typename D::bits),
-        V = 16 / BYTES,         /* elements of a vector */
-        DIM = 32 * R,           /* of a head */
-        N = DIM / (V * L),      /* vectors of a lane; n and n + N / 2 are half a head apart */
-        U = N == 2 ? 2 : 1,     /* heads of a unit: a lane's at once */
-        K = 32 / L,             /* virtual lanes of a lane */
-        WORDS = DIM * BYTES / 4 /* of a head */
+        V = 16 / BYTES,          /* elements of a vector */
+        DIM = 32 * R,            /* of a head */
+        N = DIM / (V * L),       /* vectors of a lane; n and n + N / 2 are half a head apart */
+        U = N == 2 ? 2 : 1,      /* heads of a unit at most */
+        K = 32 / L,              /* virtual lanes of a lane */
+        WORDS = DIM * BYTES / 4, /* of a head */
+        UNIT = U * WORDS + QKV_UNITS_GAP,      /* words of a unit */
+        THREADS = 16 * N * U < 128 ? 256 : 128 /* a group at most, for 32 KiB of group memory */
     };
 };
 
-/* Words between the units in group memory, so that two lie in other banks. */
-#define QKV_UNITS_GAP 16
-/* Group memory in vectors: two times cosines and sines, heads of every unit. */
+/* Group memory in vectors: cosines and sines, heads of every unit. */
 #define QKV_UNITS_MEMORY(D, R, L) \
-    (16 * R +                     \
-     QKV_UNITS_THREADS / L * (qkv_units_of<D, R, L>::U * qkv_units_of<D, R, L>::WORDS / 4 + 4))
+    (8 * R + qkv_units_of<D, R, L>::THREADS / L * qkv_units_of<D, R, L>::UNIT / 4)
 
-/* Up to U neighbouring heads of one part. */
+/* Neighbouring heads of one part. */
 struct qkv_unit {
     int k, first, count; /* count: 0 or less past the last */
-    int64_t head;        /* of all heads of q, k and v */
 };
+FN int qkv_unit_heads(CONSTANT(qkv_params) a)
+{
+    return qkv_known(qkv_made_unit_heads, a->unit_heads);
+}
 FN qkv_unit qkv_unit_of(CONSTANT(qkv_params) a, int unit)
 {
     const int k_first = a->part[0].units, v_first = k_first + a->part[1].units;
+    const int heads = qkv_unit_heads(a);
     qkv_unit y;
     y.k = unit < k_first ? 0 : unit < v_first ? 1 : 2;
-    y.first = (unit - (y.k == 0 ? 0 : y.k == 1 ? k_first : v_first)) * a->unit_heads;
+    y.first = (unit - (y.k == 0 ? 0 : y.k == 1 ? k_first : v_first)) * heads;
     const int left = (int)a->part[y.k].heads - y.first;
-    y.count = left < a->unit_heads ? left : a->unit_heads;
-    y.head = y.first + (y.k > 0 ? a->part[0].heads : 0) + (y.k > 1 ? a->part[1].heads : 0);
+    y.count = left < heads ? left : heads;
     return y;
 }
 
@@ -53,25 +59,24 @@ template <class D, int N, int L, int U>
 FN qkv_vector<U * N> qkv_vector_load(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t t,
                                      qkv_unit unit, uint lane)
 {
-    CONSTANT(qkv_part_params) part = &a->part[unit.k];
-    GLOBAL(const uchar)
-    base = unit.k == 0 ? o.q.input : unit.k == 1 ? o.k.input : o.v.input;
-    const int64_t size = (int64_t)sizeof(typename D::bits), head = part->input_head * size;
+    const int64_t next = a->part[unit.k].input_head / (16 / (int)sizeof(typename D::bits));
+    const qkv_place place = {unit.k, unit.first};
     qkv_vector<U * N> y;
-    base = base + t * part->input_token * size + unit.first * head;
-    K_UNROLL
-    for (int u = 0; u < U; u++) {
-        if (u < unit.count) {
+    if (unit.count > 0) {
+        GLOBAL(const uint4) p = (GLOBAL(const uint4))qkv_input<D>(a, o, t, place);
+        K_UNROLL
+        for (int n = 0; n < N; n++)
+            y.at[n] = k_load_once(p, n * L + (int)lane);
+        if (U == 2 && unit.count == 2) {
             K_UNROLL
             for (int n = 0; n < N; n++)
-                y.at[u * N + n] = k_load_once((GLOBAL(const uint4))base, n * L + lane);
-            base = base + head;
-        } else {
-            K_UNROLL
-            for (int n = 0; n < N; n++)
-                y.at[u * N + n] = k_uint4(0u, 0u, 0u, 0u);
+                y.at[(U - 1) * N + n] = k_load_once(p + next, n * L + (int)lane);
         }
     }
+    K_UNROLL
+    for (int n = 0; n < U * N; n++)
+        if (n / N >= unit.count)
+            y.at[n] = k_uint4(0u, 0u, 0u, 0u);
     return y;
 }
 
@@ -168,7 +173,31 @@ FN k_floats<2> qkv_vector_scales(k_floats<K> first, k_floats<K> second, float di
     return y;
 }
 
-/* ---- cosines, sines and weights ---- */
+/* ---- cosines and sines ---- */
+
+/* Those of a lane: of its vectors n and n + H, half a head apart. */
+template <int V, int H> struct qkv_vector_turns {
+    k_floats<V> cosine[H], sine[H];
+};
+
+/* From tables, not yet times attention_factor. */
+template <int V, int H, int L>
+FN qkv_vector_turns<V, H> qkv_vector_read(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t t,
+                                          int pairs, uint lane)
+{
+    GLOBAL(const uchar) cosines = (GLOBAL(const uchar))(o.cosines + t * a->cos_stride);
+    GLOBAL(const uchar) sines = (GLOBAL(const uchar))(o.sines + t * a->sin_stride);
+    qkv_vector_turns<V, H> y;
+    K_UNROLL
+    for (int n = 0; n < H; n++) {
+        const int e = (n * L + (int)lane) * V;
+        if (e < pairs) {
+            y.cosine[n] = k_load(k_f32(), k_width<V>(), cosines, e);
+            y.sine[n] = k_load(k_f32(), k_width<V>(), sines, e);
+        }
+    }
+    return y;
+}
 
 /* Where four floats of a head's stand in group memory: those that lanes read at once side by side.
  */
@@ -191,222 +220,198 @@ template <int V, int L> FN k_floats<V> qkv_vector_shared(SHARED(const uint4) p, 
     return y;
 }
 
-/* A lane's weights plus bias, ones where there are none. */
-template <int N, int V, int L>
-FN k_floats<N * V> qkv_vector_weights(CONSTANT(qkv_params) a, REF(qkv_operands) o, int k, uint lane)
+template <int V, int H>
+FN qkv_vector_turns<V, H> qkv_vector_scaled(qkv_vector_turns<V, H> y, float factor)
 {
-    GLOBAL(const uchar) p = k == 0 ? o.q.weight : k == 1 ? o.k.weight : o.v.weight;
-    const bool weighted = a->part[k].norm == QKV_NORM_WEIGHTED;
-    k_floats<N * V> y;
     K_UNROLL
-    for (int n = 0; n < N; n++) {
-        k_floats<V> w;
-        if (weighted)
-            w = k_load_as<V>(a->part[k].weight_dtype, p, (n * L + (int)lane) * V);
+    for (int n = 0; n < H; n++) {
         K_UNROLL
-        for (int e = 0; e < V; e++)
-            y.v[n * V + e] = weighted ? w.v[e] + a->weight_bias : 1.0f;
-    }
-    return y;
-}
-
-/* What a thread needs of a token besides heads: position and slot, of tables four cosines or
- * sines. */
-struct qkv_ahead {
-    qkv_words at;
-    uint4 table;
-};
-FN qkv_ahead qkv_look_ahead(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t t, uint tid)
-{
-    const int64_t chunk = tid, chunks = a->rotary_pairs / 4;
-    qkv_ahead y;
-    y.at = qkv_look(a, o, t);
-    y.table = k_uint4(0u, 0u, 0u, 0u);
-    if (a->angles == QKV_ANGLES_TABLES && chunk < chunks)
-        y.table = ((GLOBAL(const uint4))(o.cosines + t * a->cos_stride))[chunk];
-    else if (a->angles == QKV_ANGLES_TABLES && chunk < 2 * chunks)
-        y.table = ((GLOBAL(const uint4))(o.sines + t * a->sin_stride))[chunk - chunks];
-    return y;
-}
-
-/* Four cosines or sines of tables, times attention_factor. */
-FN uint4 qkv_vector_table(CONSTANT(qkv_params) a, uint4 words)
-{
-    k_floats<4> v = k_floats_of(words);
-    K_UNROLL
-    for (int e = 0; e < 4; e++)
-        v.v[e] *= a->attention_factor;
-    return k_words_of(k_f32(), v);
-}
-
-/* The cosines of a token to group memory, its sines behind them. */
-template <int V, int L, int DIM>
-FN void qkv_vector_turns(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_token) t,
-                         REF(qkv_ahead) ahead, k_two frequency, SHARED(uint4) turns, uint pairs,
-                         qkv_thread g)
-{
-    const uint chunks = pairs / 4u;
-    if (a->angles == QKV_ANGLES_TABLES) {
-        K_ROLLED
-        for (uint c = g.tid; c < 2u * chunks; c += g.threads) {
-            const bool sine = c >= chunks;
-            const uint chunk = sine ? c - chunks : c;
-            uint4 words = ahead.table;
-            if (c != g.tid)
-                words = ((GLOBAL(const uint4))(sine ? o.sines + t.at * a->sin_stride
-                                                    : o.cosines + t.at * a->cos_stride))[chunk];
-            turns[(sine ? (uint)DIM / 8u : 0u) + qkv_vector_place<V, L>(chunk)] =
-                qkv_vector_table(a, words);
+        for (int k = 0; k < V; k++) {
+            y.cosine[n].v[k] *= factor;
+            y.sine[n].v[k] *= factor;
         }
-        return;
     }
+    return y;
+}
+
+/* Computed once for the group, to group memory, sines behind cosines. */
+template <int V, int L, int DIM>
+FN void qkv_vector_compute(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_token) t, k_two f,
+                           SHARED(uint4) turns, int pairs, qkv_thread g)
+{
     K_ROLLED
-    for (uint n = g.tid; n < pairs; n += g.threads) {
-        const k_turn turn = qkv_turn(a, o, t, n, n == g.tid ? frequency : qkv_frequency(a, o, n));
-        SHARED(float) to = (SHARED(float))turns + (qkv_vector_place<V, L>(n / 4u) * 4u + n % 4u);
-        to[0] = turn.cosine;
-        to[DIM / 2] = turn.sine;
+    for (int n = (int)g.tid; n < pairs; n += (int)g.threads) {
+        if (n != (int)g.tid)
+            f = qkv_frequency(a, o, n);
+        const k_turn turn = qkv_turn(a, o, t, n, f);
+        const uint at = qkv_vector_place<V, L>((uint)n / 4u) * 4u + (uint)n % 4u;
+        SHARED(float) to = (SHARED(float))turns;
+        to[at] = turn.cosine;
+        to[at + DIM / 2] = turn.sine;
     }
+}
+template <int V, int H, int L>
+FN qkv_vector_turns<V, H> qkv_vector_fetch(SHARED(const uint4) turns, int pairs, uint lane)
+{
+    qkv_vector_turns<V, H> y;
+    K_UNROLL
+    for (int n = 0; n < H; n++) {
+        if ((n * L + (int)lane) * V < pairs) {
+            y.cosine[n] = qkv_vector_shared<V, L>(turns, n, lane);
+            y.sine[n] = qkv_vector_shared<V, L>(turns + H * L * V / 4, n, lane);
+        }
+    }
+    return y;
 }
 
 /* ---- a unit ---- */
 
-/* Elements times r, times the weights from the n-th vector on. */
-template <class D, int V, int M>
-FN k_floats<V> qkv_vector_normed(uint4 words, float r, REF(k_floats<M>) weights, int n)
+/* A lane's weights as they lie in memory. */
+template <int V, int N> struct qkv_weights {
+    k_raw<V> at[N];
+};
+template <int V, int N, int L>
+FN qkv_weights<V, N> qkv_vector_weights(CONSTANT(qkv_params) a, REF(qkv_operands) o, int k,
+                                        uint lane)
+{
+    GLOBAL(const uchar) p = k == 0 ? o.q.weight : k == 1 ? o.k.weight : o.v.weight;
+    qkv_weights<V, N> y;
+    if (qkv_is_weighted(a, k)) {
+        K_UNROLL
+        for (int n = 0; n < N; n++)
+            y.at[n] = k_load_raw<V>(qkv_weight_dtype(a, k), p, (n * L + (int)lane) * V);
+    }
+    return y;
+}
+template <int V>
+FN k_floats<V> qkv_vector_weight(CONSTANT(qkv_params) a, REF(qkv_head) h, k_raw<V> raw)
+{
+    k_floats<V> y = k_floats_of_raw<V>(h.weight_dtype, raw);
+    K_UNROLL
+    for (int k = 0; k < V; k++)
+        y.v[k] += a->weight_bias;
+    return y;
+}
+
+/* V elements times r, times the weight, if there is one. */
+template <class D, int V>
+FN k_floats<V> qkv_vector_normed(uint4 words, float r, bool weighted, k_floats<V> weight)
 {
     k_floats<V> y = k_elements_of(D(), words);
     K_UNROLL
     for (int k = 0; k < V; k++)
-        y.v[k] = y.v[k] * r * weights.v[n * V + k];
+        y.v[k] = y.v[k] * r * (weighted ? weight.v[k] : 1.0f);
     return y;
 }
 
-template <class D, int V> FN void qkv_vector_put(REF(qkv_head) h, int64_t i, k_floats<V> x)
+/* V elements from the i-th of a head on, which lies that many elements behind h. */
+template <class D, int V>
+FN void qkv_vector_put(REF(qkv_head) h, int64_t output, int64_t cache, int64_t i, k_floats<V> x)
 {
     if (h.has_output)
-        k_store_once((GLOBAL(uint4))h.at.output, i / V, k_words_of(D(), x));
+        k_store_once((GLOBAL(uint4))h.at.output, (output + i) / V, k_words_of(D(), x));
     if (h.has_cache)
-        k_store_as<V>(h.cache_dtype, x, h.at.cache, i);
+        k_store_as<V>(h.cache_dtype, x, h.at.cache, cache + i);
 }
 
-/* A head in group memory: normed, turned and written. */
-template <class D, int R, int L, int M>
-FN void qkv_vector_head(REF(qkv_head) h, SHARED(const uint4) x, SHARED(const uint4) turns,
-                        REF(k_floats<M>) weights, int pairs, uint lane)
-{
-    typedef qkv_units_of<D, R, L> S;
-    const int V = S::V, half_n = S::N / 2;
-    K_UNROLL
-    for (int n = 0; n < half_n; n++) {
-        const int e = (n * L + (int)lane) * V;
-        k_floats<V> low = qkv_vector_normed<D, V>(x[n * L + (int)lane], h.r, weights, n);
-        k_floats<V> high =
-            qkv_vector_normed<D, V>(x[(n + half_n) * L + (int)lane], h.r, weights, n + half_n);
-        if (e < pairs) {
-            const k_floats<V> c = qkv_vector_shared<V, L>(turns, n, lane);
-            const k_floats<V> s = qkv_vector_shared<V, L>(turns + S::DIM / 8, n, lane);
-            K_UNROLL
-            for (int k = 0; k < V; k++) {
-                const float u = low.v[k], v = high.v[k];
-                low.v[k] = k_fma(u, c.v[k], -(v * s.v[k]));
-                high.v[k] = k_fma(v, c.v[k], u * s.v[k]);
-            }
-        }
-        qkv_vector_put<D, V>(h, e, low);
-        qkv_vector_put<D, V>(h, e + S::DIM / 2, high);
-    }
-}
-
-template <class D, int R, int L, int M>
-FN void qkv_vector_unit(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_token) t,
-                        qkv_unit unit, SHARED(const uint) heads, SHARED(const uint4) turns,
-                        REF(k_floats<M>) weights, uint lane)
+/* r of the heads of a unit, which is in group memory. */
+template <class D, int R, int L>
+FN k_floats<2> qkv_unit_scales(CONSTANT(qkv_params) a, SHARED(const uint) heads, uint lane)
 {
     typedef qkv_units_of<D, R, L> S;
     const int K = S::K;
-    CONSTANT(qkv_part_params) part = &a->part[unit.k];
-    const int pairs = part->pairs == QKV_PAIRS_NONE ? 0 : (int)a->rotary_pairs;
-    const int64_t size = S::BYTES, wide = part->cache_dtype == K_F32 ? 4 : 2;
-    const float dim = (float)S::DIM;
-    const k_floats<K> sum = qkv_vector_squares<D, R, L, K>(heads, lane);
+    const k_floats<K> first = qkv_vector_squares<D, R, L, K>(heads, lane);
     k_floats<2> r;
-    if (S::U == 2)
-        r = qkv_vector_scales<K, L>(
-            sum, qkv_vector_squares<D, R, L, K>(heads + (S::U - 1) * S::WORDS, lane), dim, a->eps,
-            lane);
-    else
-        r.v[0] = r.v[1] = qkv_scale(qkv_vector_total<K, L>(sum, L / 2), dim, a->eps);
-    if (unit.count <= 0)
-        return;
-    qkv_head h = qkv_locate<D>(a, o, t, unit.head);
-    K_UNROLL
-    for (int u = 0; u < S::U; u++) {
-        if (u < unit.count) {
-            h.r = h.norm == QKV_NORM_NONE ? 1.0f : r.v[u];
-            qkv_vector_head<D, R, L>(h, (SHARED(const uint4))(heads + u * S::WORDS), turns, weights,
-                                     pairs, lane);
-            h.at.output = h.at.output + part->output_head * size;
-            h.at.cache = h.at.cache + part->cache_head * wide;
-        }
-    }
+    if (S::U == 2 && qkv_unit_heads(a) == 2)
+        return qkv_vector_scales<K, L>(
+            first, qkv_vector_squares<D, R, L, K>(heads + (S::U - 1) * S::WORDS, lane),
+            (float)S::DIM, a->eps, lane);
+    r.v[0] = r.v[1] = qkv_scale(qkv_vector_total<K, L>(first, L / 2), (float)S::DIM, a->eps);
+    return r;
 }
 
-/* The tokens of a group for one unit of each L lanes. */
-template <class D, int R, int L, int M>
-FN void qkv_units_tokens(CONSTANT(qkv_params) a, REF(qkv_operands) o, qkv_unit unit,
-                         REF(k_floats<M>) weights, k_two frequency, SHARED(uint4) shared,
-                         qkv_thread g)
+/* The heads of a unit: normed, turned and written. */
+template <class D, int V, int H, int L, int M, class W, class T>
+FN void qkv_unit_write(CONSTANT(qkv_params) a, REF(qkv_head) h, qkv_unit unit, REF(qkv_vector<M>) x,
+                       k_floats<2> r, REF(W) weights, REF(T) turns, int pairs, uint lane)
 {
-    typedef qkv_units_of<D, R, L> S;
-    const int N = S::N, U = S::U, unit_words = U * S::WORDS + QKV_UNITS_GAP;
-    const uint lane = g.lane % (uint)L;
-    const uint pairs = a->angles == QKV_ANGLES_NONE ? 0u : (uint)a->rotary_pairs;
-    SHARED(uint) heads = (SHARED(uint))(shared + S::DIM / 2) + (int)(g.tid / (uint)L) * unit_words;
-    int64_t i = g.group_x;
-    if (i >= a->tokens)
-        return;
-    qkv_vector<U *N> x = qkv_vector_load<D, N, L, U>(a, o, i, unit, lane);
-    qkv_ahead ahead = qkv_look_ahead(a, o, i, g.tid);
-    for (int phase = 0; i < a->tokens; phase ^= 1) {
-        SHARED(uint4) turns = shared + phase * (S::DIM / 4);
-        const qkv_token t = qkv_token_of(a, o, i, ahead.at, g.tid);
-        if (t.valid)
-            qkv_vector_turns<S::V, L, S::DIM>(a, o, t, ahead, frequency, turns, pairs, g);
-        k_simd_barrier(); /* the heads before are read */
-        K_UNROLL
-        for (int n = 0; n < U * N; n++)
-            ((SHARED(uint4))heads)[n * L + (int)lane] = x.at[n];
-        k_barrier(); /* turns and heads are whole, the turns before are read */
-        i += g.groups_x;
-        if (i < a->tokens) {
-            x = qkv_vector_load<D, N, L, U>(a, o, i, unit, lane);
-            ahead = qkv_look_ahead(a, o, i, g.tid);
+    CONSTANT(qkv_part_params) part = &a->part[unit.k];
+    const bool weighted = qkv_is_weighted(a, unit.k);
+    K_UNROLL
+    for (int n = 0; n < H; n++) {
+        const int e = (n * L + (int)lane) * V, far = e + H * L * V;
+        k_floats<V> w, w_far;
+        if (weighted) {
+            w = qkv_vector_weight<V>(a, h, weights.at[n]);
+            w_far = qkv_vector_weight<V>(a, h, weights.at[n + H]);
         }
-        if (t.valid)
-            qkv_vector_unit<D, R, L>(a, o, t, unit, heads, turns, weights, lane);
+        K_UNROLL
+        for (int u = 0; u < M / (2 * H); u++) {
+            if (u >= unit.count)
+                break;
+            const int64_t output = u * part->output_head, cache = u * part->cache_head;
+            const float scale = h.norm == QKV_NORM_NONE ? 1.0f : r.v[u];
+            k_floats<V> low = qkv_vector_normed<D, V>(x.at[u * 2 * H + n], scale, weighted, w);
+            k_floats<V> high =
+                qkv_vector_normed<D, V>(x.at[(u * 2 + 1) * H + n], scale, weighted, w_far);
+            if (e < pairs) {
+                K_UNROLL
+                for (int k = 0; k < V; k++) {
+                    const float c = turns.cosine[n].v[k], s = turns.sine[n].v[k];
+                    const float p = low.v[k], q = high.v[k];
+                    low.v[k] = k_fma(p, c, -(q * s));
+                    high.v[k] = k_fma(q, c, p * s);
+                }
+            }
+            qkv_vector_put<D, V>(h, output, cache, e, low);
+            qkv_vector_put<D, V>(h, output, cache, far, high);
+        }
     }
 }
 
+/* Units of token group_x. */
 template <class D, int R, int L>
 FN void qkv_units(CONSTANT(qkv_params) a, REF(qkv_operands) o, SHARED(uint4) shared, qkv_thread g)
 {
     typedef qkv_units_of<D, R, L> S;
-    const int step = (int)(g.threads / (uint)L), start = (int)g.group_y * step;
-    const int units = a->part[0].units + a->part[1].units + a->part[2].units;
+    const int V = S::V, N = S::N, U = S::U, H = N / 2;
+    const uint lane = g.lane % (uint)L, in_group = g.tid / (uint)L;
+    const int angles = qkv_angles_of(a);
+    const int pairs = angles == QKV_ANGLES_NONE ? 0 : (int)a->rotary_pairs;
+    const qkv_unit unit = qkv_unit_of(a, (int)(g.group_y * (g.threads / (uint)L) + in_group));
+    SHARED(uint4)
+    heads = shared + S::DIM / 4 + (int)in_group * (S::UNIT / 4);
+    const qkv_weights<V, N> weights = qkv_vector_weights<V, N, L>(a, o, unit.k, lane);
     k_two frequency = {1.0f, 0.0f};
-    if (a->angles != QKV_ANGLES_NONE && (int64_t)g.tid < a->rotary_pairs)
+    if (angles != QKV_ANGLES_TABLES && (int)g.tid < pairs)
         frequency = qkv_frequency(a, o, g.tid);
-    for (int base = start; base < units; base += (int)g.groups_y * step) {
-        const qkv_unit unit = qkv_unit_of(a, base + (int)(g.tid / (uint)L));
-        const k_floats<S::N *S::V> weights =
-            qkv_vector_weights<S::N, S::V, L>(a, o, unit.k, g.lane % (uint)L);
-        if (base == start)
-            k_wait();
-        else
-            k_barrier(); /* the turns and heads of the units before are read */
-        qkv_units_tokens<D, R, L>(a, o, unit, weights, frequency, shared, g);
+    k_wait();
+    const int64_t i = g.group_x;
+    const qkv_words words = qkv_look(a, o, i);
+    const qkv_vector<U *N> x = qkv_vector_load<D, N, L, U>(a, o, i, unit, lane);
+    qkv_vector_turns<V, H> turns;
+    if (angles == QKV_ANGLES_TABLES)
+        turns = qkv_vector_read<V, H, L>(a, o, i, pairs, lane);
+    const qkv_token t = qkv_token_of(a, o, i, words, g.tid);
+    if (angles != QKV_ANGLES_TABLES && t.valid)
+        qkv_vector_compute<V, L, S::DIM>(a, o, t, frequency, shared, pairs, g);
+    K_UNROLL
+    for (int n = 0; n < U * N; n++)
+        heads[n * L + (int)lane] = x.at[n];
+    k_simd_barrier(); /* heads are whole */
+    const k_floats<2> r = qkv_unit_scales<D, R, L>(a, (SHARED(const uint))heads, lane);
+    if (angles != QKV_ANGLES_TABLES) {
+        k_barrier(); /* so are turns */
+        turns = qkv_vector_fetch<V, H, L>(shared, pairs, lane);
+    } else {
+        turns = qkv_vector_scaled<V, H>(turns, a->attention_factor);
     }
+    if (!t.valid || unit.count <= 0)
+        return;
+    const qkv_place place = {unit.k, unit.first};
+    const qkv_head h = qkv_locate<D>(a, o, t, place);
+    qkv_unit_write<D, V, H, L>(a, h, unit, x, r, weights, turns,
+                               h.pairs == QKV_PAIRS_NONE ? 0 : pairs, lane);
 }
 
 #endif
