@@ -115,6 +115,12 @@ typedef struct mlxn_gpu_launch mlxn_gpu_launch;
 typedef mlxn_status (*mlxn_gpu_planner)(const mlxn_gpu_traits *gpu, const mlxn_node *node,
                                         mlxn_gpu_plan *plan);
 
+/* Numbers that GPU code is made for: K_CONSTANT(name, i) of kernel text is at[i]. */
+typedef struct mlxn_constants {
+    int n;
+    int32_t at[MLXN_MAX_CONSTANTS];
+} mlxn_constants;
+
 /* What a kernel is made of, on every backend. */
 typedef struct mlxn_kernel_source {
     const char *name;
@@ -124,8 +130,7 @@ typedef struct mlxn_kernel_source {
     const char *const *gpu_faults; /* what the bits of the word of faults say, NULL at the end */
     /* of a user's kernel: */
     const char *cuda_text, *metal_text, *entry;
-    int32_t constants[MLXN_MAX_CONSTANTS];
-    int n_constants;
+    mlxn_constants constants;
 } mlxn_kernel_source;
 
 /* The library's own kernels, in the order of src/ops/kernels.def; defined by src/ops/kernels.c. */
@@ -139,7 +144,7 @@ typedef struct mlxn_kernel {
     mlxn_cpu_kernel run;
     void *backend;
     /* the registry's own: */
-    char *owned; /* texts of a user's kernel, in one piece; NULL: one of the library */
+    char *owned; /* name and entry of a user's kernel; NULL: one of the library */
     struct mlxn_kernel *next;
 } mlxn_kernel;
 
