@@ -16,6 +16,7 @@
 typedef enum mlxn_storage_flags {
     MLXN_STORAGE_FILE = 1,    /* a private mapping of a file: untouched pages may be dropped */
     MLXN_STORAGE_WRAPPED = 2, /* memory of the caller: not freed by the backend */
+    MLXN_STORAGE_WEIGHT = 4,  /* a prepared weight: lives long, and is read from end to end */
 } mlxn_storage_flags;
 
 typedef struct mlxn_storage {
@@ -54,7 +55,9 @@ struct mlxn_buffer {
 mlxn_status mlxn_buffer_make(mlxn_storage *storage, mlxn_dtype dtype, int rank,
                              const int64_t *shape, const int64_t *strides, size_t offset,
                              mlxn_buffer **out);
-mlxn_status mlxn_storage_alloc(mlxn_device *device, size_t bytes, int zero, mlxn_storage **out);
+/* flags: MLXN_STORAGE_WEIGHT or 0. */
+mlxn_status mlxn_storage_alloc(mlxn_device *device, size_t bytes, uint32_t flags, int zero,
+                               mlxn_storage **out);
 void mlxn_storage_retain(mlxn_storage *storage);
 void mlxn_storage_release(mlxn_storage *storage);
 /* The newest commit that may use the storage; of graphs only the newest replay of any is known, so
