@@ -355,9 +355,9 @@ static void check_value(const heads_case *c, mlxn_dtype dtype, int p, const void
     double bound = 0.51, steps = c->norm[p] == MLXN_NORM_NONE ? 0 : (double)c->dim / 64 + 8.5;
     if (dtype == MLXN_F32)
         bound = 1.5 * (steps + 2 + (c->tables ? 0 : 1) + (c->attention_factor == 1 ? 0 : 1));
-    const int kind = dtype == MLXN_F32 ? 0 : dtype == MLXN_F16 ? 1 : 2;
-    tally->values[kind]++;
-    rig_record(&tally->worst[kind], ulp, "dim %lld pairing %d", (long long)c->dim, (int)c->rope[p]);
+    tally->values[rig_float(dtype)]++;
+    rig_record(&tally->worst[rig_float(dtype)], ulp, "dim %lld pairing %d", (long long)c->dim,
+               (int)c->rope[p]);
     if (!(ulp <= bound))
         test_failed(__FILE__, __LINE__,
                     "%s dim %lld part %d pairing %d pairs %lld at %lld: %a, exact %a (%g ulp)",

@@ -65,8 +65,8 @@ int heads_run(const rig_device *on, const heads_case *c, const heads_data *d, he
 /* What heads_check has seen: cases, values of each dtype, and their largest errors in ulp of the
  * rotated pair. */
 typedef struct heads_tally {
-    long cases, values[3]; /* f32, f16, bf16 */
-    rig_worst worst[3];
+    long cases, values[RIG_FLOATS];
+    rig_worst worst[RIG_FLOATS];
 } heads_tally;
 
 /* Checks outputs and caches against float64, and that all else is untouched. */
