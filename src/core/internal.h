@@ -16,6 +16,7 @@
 typedef enum mlxn_storage_flags {
     MLXN_STORAGE_FILE = 1,    /* a private mapping of a file: untouched pages may be dropped */
     MLXN_STORAGE_WRAPPED = 2, /* memory of the caller: not freed by the backend */
+    MLXN_STORAGE_WEIGHT = 4,  /* a prepared weight: lives long, and is read from end to end */
 } mlxn_storage_flags;
 
 typedef struct mlxn_storage {
@@ -30,6 +31,7 @@ typedef struct mlxn_storage {
     void *context;
     _Atomic uint64_t last_commit; /* serial of the last commit that uses it outside of graphs */
     atomic_int in_graphs;         /* operands of live graphs that it is */
+    atomic_int written;           /* a dispatch was recorded that writes to it */
 } mlxn_storage;
 
 typedef enum mlxn_layout {
@@ -54,7 +56,9 @@ struct mlxn_buffer {
 mlxn_status mlxn_buffer_make(mlxn_storage *storage, mlxn_dtype dtype, int rank,
                              const int64_t *shape, const int64_t *strides, size_t offset,
                              mlxn_buffer **out);
-mlxn_status mlxn_storage_alloc(mlxn_device *device, size_t bytes, int zero, mlxn_storage **out);
+/* flags: MLXN_STORAGE_WEIGHT or 0. */
+mlxn_status mlxn_storage_alloc(mlxn_device *device, size_t bytes, uint32_t flags, int zero,
+                               mlxn_storage **out);
 void mlxn_storage_retain(mlxn_storage *storage);
 void mlxn_storage_release(mlxn_storage *storage);
 /* The newest commit that may use the storage; of graphs only the newest replay of any is known, so
@@ -121,11 +125,21 @@ typedef struct mlxn_constants {
     int32_t at[MLXN_MAX_CONSTANTS];
 } mlxn_constants;
 
+/* Bytes of an operand that a thread reads early in a dispatch. */
+typedef struct mlxn_early_read {
+    int operand;
+    size_t offset, bytes;
+} mlxn_early_read;
+enum { MLXN_EARLY_READS = 8 };
+
 /* What a kernel is made of, on every backend. */
 typedef struct mlxn_kernel_source {
     const char *name;
     mlxn_cpu_kernel cpu[MLXN_PATH_COUNT]; /* a missing path falls back to the portable one */
     size_t (*cpu_shared)(const void *args, uint32_t n_threads);
+    /* CPU: what a thread reads first, in that order, as far as it pays to have it in the cache
+     * before the dispatch begins: at most MLXN_EARLY_READS pieces, how many; NULL: none */
+    int (*cpu_early)(const void *args, uint32_t thread, uint32_t n_threads, mlxn_early_read *out);
     mlxn_gpu_planner gpu_plan;     /* NULL: not on a GPU */
     const char *const *gpu_faults; /* what the bits of the word of faults say, NULL at the end */
     /* of a user's kernel: */
@@ -194,7 +208,8 @@ void *mlxn_work_alloc(mlxn_work *work, size_t bytes); /* NULL: out of memory */
 void mlxn_work_init(mlxn_work *work);
 void mlxn_work_clear(mlxn_work *work); /* drops nodes and references, keeps the memory */
 void mlxn_work_free(mlxn_work *work);
-/* Decides about a barrier in front of `node` (mode as of the encoder) and appends it. */
+/* Decides about a barrier in front of `node` (mode as of the encoder) and appends it; notes at the
+ * storage what it writes. */
 mlxn_status mlxn_work_append(mlxn_work *work, mlxn_node *node, mlxn_barrier_mode mode);
 
 struct mlxn_graph {
