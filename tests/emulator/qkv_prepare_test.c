@@ -332,7 +332,9 @@ TEST(kernel_text_faults)
         c.pairs = 32;
         heads_data d = heads_make(&c, &seed);
         heads_result r = heads_result_make(&c, &d), good = heads_result_make(&c, &d);
-        variant v = {1, i % 2 ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES, 64, 1, 1, 0};
+        static const qkv_schedule schedules[] = {QKV_SCHEDULE_LANES, QKV_SCHEDULE_ROWS,
+                                                 QKV_SCHEDULE_UNITS};
+        variant v = {1, schedules[(i + i / 3) % 3], 64, 1, 1, 0};
         CHECK(run(v, &c, &d, &good, MLXN_OK));
         if (i < 3)
             d.slots[2] = c.slots;

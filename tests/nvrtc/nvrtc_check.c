@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/text.h"
+#include "ops/rope/qkv_params.h"
+
+enum { CONSTANTS = 8 }; /* MLXN_MAX_CONSTANTS */
 
 typedef struct nvrtc_program nvrtc_program;
 static struct {
@@ -75,63 +78,77 @@ static int summarise(const char *arch, char *log)
     return bad;
 }
 
-static int compile(const char *name, const char *text, const char *arch, const char *dim)
+/* A text with all its entries and all constants open, or code as a launch has it: of one entry, for
+ * constants. */
+typedef struct code {
+    const char *name, *text, *entry;
+    int constants[CONSTANTS];
+    size_t most_bytes; /* of such a cubin */
+} code;
+
+static int compile(const code *c, const char *arch)
 {
-    char target[40];
-    const char *options[] = {target,
-                             "--fmad=false",
-                             "--std=c++17",
-                             "--ptxas-options=-v",
-                             dim ? dim : "-DMLXN_ANY_DIM=1",
-                             "-DMLXN_CONSTANT_0=(-1)", /* all of them open */
-                             "-DMLXN_CONSTANT_1=(-1)",
-                             "-DMLXN_CONSTANT_2=(-1)",
-                             "-DMLXN_CONSTANT_3=(-1)",
-                             "-DMLXN_CONSTANT_4=(-1)",
-                             "-DMLXN_CONSTANT_5=(-1)",
-                             "-DMLXN_CONSTANT_6=(-1)",
-                             "-DMLXN_CONSTANT_7=(-1)"};
+    char target[40], one[80], constants[CONSTANTS][40];
+    const char *options[6 + CONSTANTS] = {target, "--fmad=false", "--std=c++17",
+                                          "--ptxas-options=-v"};
+    int n = 4;
+    for (int i = 0; i < CONSTANTS; i++) {
+        snprintf(constants[i], sizeof constants[i], "-DMLXN_CONSTANT_%d=(%d)", i,
+                 c->entry ? c->constants[i] : K_OPEN);
+        options[n++] = constants[i];
+    }
+    if (c->entry) {
+        snprintf(one, sizeof one, "-DMLXN_ENTRY_%s=~,1", c->entry);
+        options[n++] = "-DMLXN_ONE_ENTRY";
+        options[n++] = one;
+    }
     nvrtc_program *program = NULL;
     size_t size = 0, cubin = 0;
     snprintf(target, sizeof target, "--gpu-architecture=%s", arch);
-    int ok = nvrtc.create(&program, text, name, 0, NULL, NULL) == 0 &&
-             nvrtc.compile(program, sizeof options / sizeof *options, options) == 0 &&
-             nvrtc.cubin_size(program, &cubin) == 0;
+    int ok = nvrtc.create(&program, c->text, c->name, 0, NULL, NULL) == 0 &&
+             nvrtc.compile(program, n, options) == 0 && nvrtc.cubin_size(program, &cubin) == 0;
     char *log = NULL;
     if (program && nvrtc.log_size(program, &size) == 0 && (log = malloc(size + 1)))
         nvrtc.log(program, log);
     if (!ok)
-        printf("%s for %s: %s\n", name, arch, log ? log : "no log");
+        printf("%s for %s: %s\n", c->name, arch, log ? log : "no log");
     else
-        printf("%s for %s%s%s: cubin of %zu bytes\n", name, arch, dim ? " " : "", dim ? dim : "",
+        printf("%s%s for %s: cubin of %zu bytes\n", c->name, c->entry ? ", one entry," : "", arch,
                cubin);
     if (ok && log && summarise(arch, log))
         ok = 0;
+    if (ok && c->entry && cubin > c->most_bytes) {
+        printf("  more than %zu bytes\n", c->most_bytes);
+        ok = 0;
+    }
     free(log);
     if (program)
         nvrtc.destroy(&program);
     return ok;
 }
 
-/* Every text for the oldest, the measured and the newest; what is compiled for one head_dim differs
- * in that alone, so one will do. */
-static int is_wanted(const char *arch, const char *name, const char *option)
+/* Every text for the oldest, the measured and the newest; one entry for the measured. */
+static int is_wanted(const char *arch, const code *c)
 {
     if (!strcmp(arch, "sm_80"))
-        return strstr(name, "_cuda") != NULL;
-    return !option || !strcmp(arch, "sm_90");
+        return strstr(c->name, "_cuda") != NULL;
+    return !c->entry || !strcmp(arch, "sm_90");
 }
 
 int main(int argc, char **argv)
 {
     static const char *const archs[] = {"sm_75", "sm_80", "sm_90", "sm_120"};
-    static const struct {
-        const char *name, *text, *option;
-    } texts[] = {
-#define TEXT(name) {#name, mlxn_kernel_text_##name, NULL},
+    static const code codes[] = {
+#define TEXT(name) {#name, mlxn_kernel_text_##name, NULL, {0}, 0},
         MLXN_KERNEL_TEXTS(TEXT)
 #undef TEXT
-            {"qkv_prepare", mlxn_kernel_text_qkv_prepare, "-DQKV_HEAD_DIM=256"},
+        /* angles computed, positions, no slots, bf16 weights, outputs, no caches; two heads a unit
+         */
+        {"qkv_prepare",
+         mlxn_kernel_text_qkv_prepare,
+         "qkv_prepare_units_bf16_256",
+         {QKV_ANGLES_FREQS, K_I32, K_NONE, K_BF16, 1, K_NONE, 2},
+         24 << 10},
     };
     int passed = 0, failed = 0, major = 0, minor = 0;
     void *library = open_library(argc > 1 ? argv[1] : NULL);
@@ -142,10 +159,10 @@ int main(int argc, char **argv)
     nvrtc.version(&major, &minor);
     printf("NVRTC %d.%d\n", major, minor);
     for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
-        for (size_t k = 0; k < sizeof texts / sizeof *texts; k++) {
-            if (!is_wanted(archs[i], texts[k].name, texts[k].option))
+        for (size_t k = 0; k < sizeof codes / sizeof *codes; k++) {
+            if (!is_wanted(archs[i], &codes[k]))
                 continue;
-            int ok = compile(texts[k].name, texts[k].text, archs[i], texts[k].option);
+            int ok = compile(&codes[k], archs[i]);
             passed += ok;
             failed += !ok;
         }

@@ -86,7 +86,7 @@ heads_case heads_random(mlxn_dtype dtype, mlxn_rope_pairing rope, mlxn_dtype wei
                     .theta = r / 65536 % 2 ? 1e4 : 1e6,
                     .eps = 1e-6f,
                     .bias = r / 131072 % 2 ? 1.0f : 0.0f,
-                    .attention_factor = r / 262144 % 4 ? 1.0f : 0.8125f};
+                    .attention_factor = r / 262144 % 2 ? 1.0f : 0.8125f};
     c.pairs = dim < 2 || rope == MLXN_ROPE_NONE ? 0
               : whole                           ? dim / 2
                                                 : 1 + (int64_t)(r >> 40) % (dim / 2);
@@ -134,7 +134,7 @@ heads_case heads_of_matrix(int64_t i, uint64_t *seed)
 
 heads_data heads_make(const heads_case *c, uint64_t *seed)
 {
-    heads_data d = {.table_stride = c->pairs + 2};
+    heads_data d = {.table_stride = c->pairs + (c->tokens % 2 ? 4 : 2)};
     size_t tokens = (size_t)c->tokens, table = tokens * (size_t)d.table_stride;
     lay_out(c, &d);
     d.base = rig_normal(c->dtype, (size_t)d.elements, 2, seed);

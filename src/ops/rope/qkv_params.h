@@ -7,6 +7,7 @@
 #include "kernels/types.h"
 
 enum { QKV_PARTS = 3 };
+enum { QKV_UNITS_THREADS = 256, QKV_UNITS_LANES = 32 }; /* a group, a head at most */
 
 /* Operands: four for each part, then what the parts share. */
 enum { QKV_INPUT, QKV_OUTPUT, QKV_WEIGHT, QKV_CACHE, QKV_PART_OPERANDS };

@@ -150,8 +150,8 @@ static int64_t divide(const mlxn_gpu_traits *gpu, qkv_params *p, int64_t vectors
 static void lay_out_units(const mlxn_gpu_traits *gpu, qkv_params *p, mlxn_gpu_launch *launch)
 {
     const int64_t vectors = p->dtype == K_F32 ? p->dim / 4 : p->dim / 8; /* of a head */
-    const int64_t lanes = vectors / 2 < 16 ? vectors / 2 : 16;
-    const int64_t most = vectors / lanes < 8 ? 256 : 128;
+    const int64_t lanes = vectors / 2 < QKV_UNITS_LANES ? vectors / 2 : QKV_UNITS_LANES;
+    const int64_t most = QKV_UNITS_THREADS;
     const int64_t all = divide(gpu, p, vectors, lanes) * lanes;
     int64_t y = (all + most - 1) / most, threads = (all + 32 * y - 1) / (32 * y) * 32;
     if (gpu->threads_wanted && gpu->threads_wanted <= most)
@@ -189,17 +189,15 @@ static int32_t outputs(const qkv_params *p)
     return with && without ? K_OPEN : with;
 }
 
-/* The constants of qkv_text.h. */
-static void specialise(const qkv_params *p, mlxn_gpu_launch *launch)
+/* The constants of qkv_text.h, for units: the other schedules leave them open, so that odd shapes
+ * do not make code of their own. */
+static void specialise(const qkv_params *p, qkv_schedule schedule, mlxn_gpu_launch *launch)
 {
-    mlxn_gpu_constant(launch, p->angles);
-    mlxn_gpu_constant(launch, p->position_dtype);
-    mlxn_gpu_constant(launch, p->slot_dtype);
-    mlxn_gpu_constant(launch, common(p, QKV_WEIGHT));
-    mlxn_gpu_constant(launch, outputs(p));
-    mlxn_gpu_constant(launch, common(p, QKV_CACHE));
-    mlxn_gpu_constant(launch, p->rounding);
-    mlxn_gpu_constant(launch, p->unit_heads);
+    const int32_t constants[] = {
+        p->angles,  p->position_dtype,    p->slot_dtype, common(p, QKV_WEIGHT),
+        outputs(p), common(p, QKV_CACHE), p->unit_heads};
+    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
+        mlxn_gpu_constant(launch, schedule == QKV_SCHEDULE_UNITS ? constants[i] : K_OPEN);
 }
 
 mlxn_status mlxn_qkv_plan(const mlxn_gpu_traits *gpu, const qkv_params *p,
@@ -219,7 +217,7 @@ mlxn_status mlxn_qkv_plan(const mlxn_gpu_traits *gpu, const qkv_params *p,
     launch->threads = grid.threads;
     launch->groups[0] = grid.groups[0];
     launch->groups[1] = grid.groups[1];
-    specialise(&params, launch);
+    specialise(&params, schedule, launch);
     if (chosen)
         *chosen = schedule;
     *out = launch;
@@ -236,6 +234,10 @@ mlxn_status mlxn_qkv_prepare_plan(const mlxn_gpu_traits *gpu, const mlxn_node *n
     for (int i = 0; i < QKV_OPERANDS; i++)
         addresses[i] = node->operands[i].storage ? node->operands[i].range.address : 0;
     MLXN_TRY(mlxn_qkv_plan(gpu, node->args, addresses, plan, &launch, NULL));
+    /* weights and frequencies are read before k_wait() */
+    for (int k = 0; k < QKV_PARTS; k++)
+        launch->early &= mlxn_gpu_settled(node, QKV_AT(k, QKV_WEIGHT));
+    launch->early &= mlxn_gpu_settled(node, QKV_FREQS) && mlxn_gpu_settled(node, QKV_FACTORS);
     mlxn_gpu_bind_operands(launch, QKV_OPERANDS);
     mlxn_gpu_bind(launch, MLXN_GPU_FAULT, 0);
     return MLXN_OK;

@@ -16,28 +16,23 @@ K_CONSTANT(qkv_made_slots, 2);
 K_CONSTANT(qkv_made_weights, 3);
 K_CONSTANT(qkv_made_outputs, 4);
 K_CONSTANT(qkv_made_caches, 5);
-K_CONSTANT(qkv_made_rounding, 6);
-K_CONSTANT(qkv_made_unit_heads, 7);
+K_CONSTANT(qkv_made_unit_heads, 6);
 
-FN int qkv_known(int made, int parameter)
-{
-    return made == K_OPEN ? parameter : made;
-}
 FN int qkv_angles_of(CONSTANT(qkv_params) a)
 {
-    return qkv_known(qkv_made_angles, a->angles);
+    return k_known(qkv_made_angles, a->angles);
 }
 FN int qkv_position_dtype(CONSTANT(qkv_params) a)
 {
-    return qkv_known(qkv_made_positions, a->position_dtype);
+    return k_known(qkv_made_positions, a->position_dtype);
 }
 FN int qkv_slot_dtype(CONSTANT(qkv_params) a)
 {
-    return qkv_known(qkv_made_slots, a->slot_dtype);
+    return k_known(qkv_made_slots, a->slot_dtype);
 }
 FN int qkv_weight_dtype(CONSTANT(qkv_params) a, int k)
 {
-    return qkv_known(qkv_made_weights, a->part[k].weight_dtype);
+    return k_known(qkv_made_weights, a->part[k].weight_dtype);
 }
 FN bool qkv_is_weighted(CONSTANT(qkv_params) a, int k)
 {
@@ -45,7 +40,7 @@ FN bool qkv_is_weighted(CONSTANT(qkv_params) a, int k)
 }
 FN int qkv_cache_dtype(CONSTANT(qkv_params) a, int k)
 {
-    return qkv_known(qkv_made_caches, a->part[k].cache_dtype);
+    return k_known(qkv_made_caches, a->part[k].cache_dtype);
 }
 FN bool qkv_has(CONSTANT(qkv_params) a, int operand)
 {
@@ -263,7 +258,7 @@ FN qkv_head qkv_locate(CONSTANT(qkv_params) a, REF(qkv_operands) o, REF(qkv_toke
     h.cache_dtype = qkv_cache_dtype(a, k);
     h.has_output = qkv_has_output(a, k);
     h.has_cache = qkv_has_cache(a, k) && t.slot >= 0;
-    h.rounded = qkv_known(qkv_made_rounding, a->rounding) == QKV_ROUND_MATCH_UNFUSED;
+    h.rounded = a->rounding == QKV_ROUND_MATCH_UNFUSED;
     h.bias = a->weight_bias;
     h.r = 1.0f;
     h.at.input = qkv_input<D>(a, o, t.at, place);

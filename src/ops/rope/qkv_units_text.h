@@ -22,14 +22,12 @@ template <class D, int R, int L> struct qkv_units_of {
         U = N == 2 ? 2 : 1,      /* heads of a unit at most */
         K = 32 / L,              /* virtual lanes of a lane */
         WORDS = DIM * BYTES / 4, /* of a head */
-        UNIT = U * WORDS + QKV_UNITS_GAP,      /* words of a unit */
-        THREADS = 16 * N * U < 128 ? 256 : 128 /* a group at most, for 32 KiB of group memory */
+        UNIT = U * WORDS + QKV_UNITS_GAP /* words of a unit */
     };
 };
 
 /* Group memory in vectors: cosines and sines, heads of every unit. */
-#define QKV_UNITS_MEMORY(D, R, L) \
-    (8 * R + qkv_units_of<D, R, L>::THREADS / L * qkv_units_of<D, R, L>::UNIT / 4)
+#define QKV_UNITS_MEMORY(D, R, L) (8 * R + QKV_UNITS_THREADS / L * qkv_units_of<D, R, L>::UNIT / 4)
 
 /* Neighbouring heads of one part. */
 struct qkv_unit {
@@ -37,7 +35,7 @@ struct qkv_unit {
 };
 FN int qkv_unit_heads(CONSTANT(qkv_params) a)
 {
-    return qkv_known(qkv_made_unit_heads, a->unit_heads);
+    return k_known(qkv_made_unit_heads, a->unit_heads);
 }
 FN qkv_unit qkv_unit_of(CONSTANT(qkv_params) a, int unit)
 {
@@ -82,17 +80,23 @@ FN qkv_vector<U * N> qkv_vector_load(CONSTANT(qkv_params) a, REF(qkv_operands) o
 
 /* ---- the sum ---- */
 
-/* K neighbouring elements. */
-template <class D> FN k_floats<2> qkv_vector_row(D, k_width<2>, SHARED(const uint) p)
+/* K neighbouring elements of a head, from the i-th on. */
+template <class D> FN k_floats<1> qkv_vector_row(D, k_width<1>, SHARED(const uint) head, int i)
 {
-    k_floats<2> y;
-    y.v[0] = k_low(D(), p[0]);
-    y.v[1] = k_high(D(), p[0]);
+    k_floats<1> y;
+    y.v[0] = k_unpack(D(), ((SHARED(const typename D::bits))head)[i]);
     return y;
 }
-template <class D> FN k_floats<4> qkv_vector_row(D, k_width<4>, SHARED(const uint) p)
+template <class D> FN k_floats<2> qkv_vector_row(D, k_width<2>, SHARED(const uint) head, int i)
 {
-    const uint2 w = ((SHARED(const uint2))p)[0];
+    k_floats<2> y;
+    y.v[0] = k_low(D(), head[i / 2]);
+    y.v[1] = k_high(D(), head[i / 2]);
+    return y;
+}
+template <class D> FN k_floats<4> qkv_vector_row(D, k_width<4>, SHARED(const uint) head, int i)
+{
+    const uint2 w = ((SHARED(const uint2))head)[i / 4];
     k_floats<4> y;
     y.v[0] = k_low(D(), w.x);
     y.v[1] = k_high(D(), w.x);
@@ -100,36 +104,34 @@ template <class D> FN k_floats<4> qkv_vector_row(D, k_width<4>, SHARED(const uin
     y.v[3] = k_high(D(), w.y);
     return y;
 }
-template <class D> FN k_floats<8> qkv_vector_row(D, k_width<8>, SHARED(const uint) p)
+template <class D> FN k_floats<8> qkv_vector_row(D, k_width<8>, SHARED(const uint) head, int i)
 {
-    return k_elements_of(D(), ((SHARED(const uint4))p)[0]);
+    return k_elements_of(D(), ((SHARED(const uint4))head)[i / 8]);
 }
-FN k_floats<2> qkv_vector_row(k_f32, k_width<2>, SHARED(const uint) p)
+FN k_floats<2> qkv_vector_row(k_f32, k_width<2>, SHARED(const uint) head, int i)
 {
-    const uint2 w = ((SHARED(const uint2))p)[0];
+    const uint2 w = ((SHARED(const uint2))head)[i / 2];
     k_floats<2> y;
     y.v[0] = k_float(w.x);
     y.v[1] = k_float(w.y);
     return y;
 }
-FN k_floats<4> qkv_vector_row(k_f32, k_width<4>, SHARED(const uint) p)
+FN k_floats<4> qkv_vector_row(k_f32, k_width<4>, SHARED(const uint) head, int i)
 {
-    return k_floats_of(((SHARED(const uint4))p)[0]);
+    return k_floats_of(((SHARED(const uint4))head)[i / 4]);
 }
 
 /* A lane's K virtual lanes of the sum of squares of a head in group memory. */
-template <class D, int R, int L, int K>
+template <class D, int R, int K>
 FN k_floats<K> qkv_vector_squares(SHARED(const uint) head, uint lane)
 {
-    const int row = 8 * (int)sizeof(typename D::bits); /* words */
     k_floats<K> sum;
     K_UNROLL
     for (int k = 0; k < K; k++)
         sum.v[k] = 0.0f;
     K_UNROLL
     for (int r = 0; r < R; r++) {
-        const k_floats<K> v =
-            qkv_vector_row(D(), k_width<K>(), head + (r * row + (int)lane * (row / L)));
+        const k_floats<K> v = qkv_vector_row(D(), k_width<K>(), head, r * 32 + (int)lane * K);
         K_UNROLL
         for (int k = 0; k < K; k++)
             sum.v[k] = k_fma(v.v[k], v.v[k], sum.v[k]);
@@ -320,12 +322,12 @@ FN k_floats<2> qkv_unit_scales(CONSTANT(qkv_params) a, SHARED(const uint) heads,
 {
     typedef qkv_units_of<D, R, L> S;
     const int K = S::K;
-    const k_floats<K> first = qkv_vector_squares<D, R, L, K>(heads, lane);
+    const k_floats<K> first = qkv_vector_squares<D, R, K>(heads, lane);
     k_floats<2> r;
     if (S::U == 2 && qkv_unit_heads(a) == 2)
         return qkv_vector_scales<K, L>(
-            first, qkv_vector_squares<D, R, L, K>(heads + (S::U - 1) * S::WORDS, lane),
-            (float)S::DIM, a->eps, lane);
+            first, qkv_vector_squares<D, R, K>(heads + (S::U - 1) * S::WORDS, lane), (float)S::DIM,
+            a->eps, lane);
     r.v[0] = r.v[1] = qkv_scale(qkv_vector_total<K, L>(first, L / 2), (float)S::DIM, a->eps);
     return r;
 }
@@ -400,14 +402,14 @@ FN void qkv_units(CONSTANT(qkv_params) a, REF(qkv_operands) o, SHARED(uint4) sha
         heads[n * L + (int)lane] = x.at[n];
     k_simd_barrier(); /* heads are whole */
     const k_floats<2> r = qkv_unit_scales<D, R, L>(a, (SHARED(const uint))heads, lane);
-    if (angles != QKV_ANGLES_TABLES) {
+    if (angles != QKV_ANGLES_TABLES)
         k_barrier(); /* so are turns */
-        turns = qkv_vector_fetch<V, H, L>(shared, pairs, lane);
-    } else {
-        turns = qkv_vector_scaled<V, H>(turns, a->attention_factor);
-    }
     if (!t.valid || unit.count <= 0)
         return;
+    if (angles == QKV_ANGLES_TABLES)
+        turns = qkv_vector_scaled<V, H>(turns, a->attention_factor);
+    else
+        turns = qkv_vector_fetch<V, H, L>(shared, pairs, lane);
     const qkv_place place = {unit.k, unit.first};
     const qkv_head h = qkv_locate<D>(a, o, t, place);
     qkv_unit_write<D, V, H, L>(a, h, unit, x, r, weights, turns,
