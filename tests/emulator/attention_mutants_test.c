@@ -125,5 +125,5 @@ TEST(mutants_of_decode)
         .list = decode_mutants,
         .count = test_full() ? (int)(sizeof decode_mutants / sizeof *decode_mutants) : 3,
         .tests = "attention_",
-        .schedules = ATTENTION_SCHEDULE_DECODE});
+        .schedules = ATTENTION_SCHEDULE_SPLIT});
 }
