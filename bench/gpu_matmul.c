@@ -2,37 +2,11 @@
  * its planner: microseconds of a dispatch in a replayed graph in which each waits for the one
  * before, with more unlike weights than the caches hold.  Medians of nine replays. Usage:
  * bench-gpu-matmul [BACKEND [ROWS ...]] */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <mlxn/mlxn.h>
+#include "bench.h"
 #include "ops/matmul/matmul_plan.h"
 
 enum { REPLAYS = 9, COPIES_MAX = 512, WEIGHTS_BYTES = 200 << 20 };
-
-#define DO(call)                                        \
-    do {                                                \
-        if ((call) != MLXN_OK) {                        \
-            fprintf(stderr, "%s\n", mlxn_last_error()); \
-            exit(1);                                    \
-        }                                               \
-    } while (0)
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static mlxn_buffer *make(mlxn_device *device, mlxn_dtype dtype, int64_t rows, int64_t cols)
-{
-    mlxn_buffer *b = NULL;
-    const int64_t dims[2] = {rows, cols};
-    DO(mlxn_buffer_create(device, dtype, 2, dims, &b));
-    return b;
-}
 
 /* Random bytes, but 0x20 in place of what could be the exponents of f16 or f32. */
 static void fill(mlxn_buffer *b, uint32_t x)
@@ -45,12 +19,6 @@ static void fill(mlxn_buffer *b, uint32_t x)
     }
     DO(mlxn_buffer_write(b, 0, p, bytes));
     free(p);
-}
-
-static int by_size(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 /* Seconds of a dispatch: the weights in turn, in a graph. */
@@ -67,17 +35,16 @@ static double time_graph(mlxn_device *device, mlxn_buffer *x, mlxn_buffer **w, i
     DO(mlxn_graph_capture(e, &graph));
     for (int i = -1; i < REPLAYS; i++) { /* the first builds */
         DO(mlxn_graph_replay(e, graph));
-        const double start = now();
+        const double start = bench_now();
         DO(mlxn_encoder_commit(e));
         DO(mlxn_encoder_wait(e));
         if (i >= 0)
-            took[i] = (now() - start) / copies;
+            took[i] = (bench_now() - start) / copies;
         DO(mlxn_encoder_reset(e));
     }
     mlxn_graph_release(graph);
     mlxn_encoder_release(e);
-    qsort(took, REPLAYS, sizeof *took, by_size);
-    return took[REPLAYS / 2];
+    return bench_median(took, REPLAYS);
 }
 
 /* One line: each schedule in exact mode, then fast as it is planned. */
@@ -86,7 +53,8 @@ static void line(mlxn_device *device, mlxn_buffer *plain, mlxn_buffer **w, int c
     static const char *const names[] = {"auto", "short", "wide", "matrix"};
     const int64_t n = mlxn_buffer_dim(plain, 0), k = mlxn_buffer_dim(plain, 1);
     mlxn_gpu_traits *traits = (mlxn_gpu_traits *)(uintptr_t)device->gpu;
-    mlxn_buffer *x = make(device, MLXN_F32, rows, k), *y = make(device, MLXN_F32, rows, n);
+    mlxn_buffer *x = bench_matrix(device, MLXN_F32, rows, k),
+                *y = bench_matrix(device, MLXN_F32, rows, n);
     fill(x, 9);
     printf("%-5s %6lld x %-5lld %4lld rows:", mlxn_dtype_name(mlxn_buffer_dtype(plain)),
            (long long)n, (long long)k, (long long)rows);
@@ -110,7 +78,7 @@ static void line(mlxn_device *device, mlxn_buffer *plain, mlxn_buffer **w, int c
 static void bench(mlxn_device *device, mlxn_dtype dtype, int64_t n, int64_t k, int n_rows,
                   char **rows)
 {
-    mlxn_buffer *plain = make(device, dtype, n, k), *w[COPIES_MAX] = {0};
+    mlxn_buffer *plain = bench_matrix(device, dtype, n, k), *w[COPIES_MAX] = {0};
     int copies = (int)(WEIGHTS_BYTES / mlxn_buffer_bytes(plain)) + 1;
     copies = copies > COPIES_MAX ? COPIES_MAX : copies;
     for (int i = 0; i < copies; i++) {

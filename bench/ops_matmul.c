@@ -1,38 +1,10 @@
 /* ops_matmul.c - times mlxn_matmul on the shapes of Gemma 3 270M: one row (decode: GB/s of weight,
  * beside the machine's plain read of as many bytes) and 512 rows (prefill: GMAC/s).
  * Usage: bench-matmul [threads [cpu mask]] */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <mlxn/mlxn.h>
+#include "bench.h"
 
 enum { ROWS = 512, BEST_OF = 9 };
-
-#define DO(call)                                        \
-    do {                                                \
-        if ((call) != MLXN_OK) {                        \
-            fprintf(stderr, "%s\n", mlxn_last_error()); \
-            exit(1);                                    \
-        }                                               \
-    } while (0)
-
-static clockid_t used_clock = CLOCK_MONOTONIC;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(used_clock, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static mlxn_buffer *make(mlxn_device *device, mlxn_dtype dtype, int64_t rows, int64_t cols)
-{
-    mlxn_buffer *b = NULL;
-    const int64_t dims[2] = {rows, cols};
-    DO(mlxn_buffer_create(device, dtype, 2, dims, &b));
-    return b;
-}
 
 /* Random bytes; the f16 scales that they hold are made small. */
 static void fill(mlxn_buffer *b)
@@ -64,10 +36,10 @@ static double best(mlxn_device *device, mlxn_buffer *x, mlxn_buffer **w, int cop
         for (int c = 0; c < copies; c++)
             DO(mlxn_matmul(e, MLXN_DESC(mlxn_matmul_args, .input = x, .weight = w[c], .output = y,
                                         .mode = mode)));
-        const double start = now();
+        const double start = bench_now();
         DO(mlxn_encoder_commit(e));
         DO(mlxn_encoder_wait(e));
-        const double took = (now() - start) / copies;
+        const double took = (bench_now() - start) / copies;
         least = took < least ? took : least;
     }
     mlxn_encoder_release(e);
@@ -89,7 +61,8 @@ static void read_kernel(const mlxn_cpu_call *call)
 static void read_bandwidth(mlxn_device *device)
 {
     const int64_t bytes = 200 << 20;
-    mlxn_buffer *b = make(device, MLXN_U8, 1, bytes), *out = make(device, MLXN_U8, 64, 1024);
+    mlxn_buffer *b = bench_matrix(device, MLXN_U8, 1, bytes),
+                *out = bench_matrix(device, MLXN_U8, 64, 1024);
     const mlxn_operand operands[] = {{b, MLXN_READ}, {out, MLXN_WRITE}};
     double least = 1e9;
     void *host = NULL;
@@ -104,10 +77,10 @@ static void read_bandwidth(mlxn_device *device)
         DO(mlxn_dispatch(e,
                          MLXN_DESC(mlxn_dispatch_args, .kernel = "bench_read", .operands = operands,
                                    .n_operands = 2, .args = &bytes, .args_bytes = sizeof bytes)));
-        const double start = now();
+        const double start = bench_now();
         DO(mlxn_encoder_commit(e));
         DO(mlxn_encoder_wait(e));
-        const double took = now() - start;
+        const double took = bench_now() - start;
         least = i && took < least ? took : least;
     }
     printf("plain read of %lld MiB: %.1f GB/s\n", (long long)(bytes >> 20),
@@ -119,10 +92,12 @@ static void read_bandwidth(mlxn_device *device)
 
 static void bench(mlxn_device *device, mlxn_dtype dtype, int64_t k, int64_t n)
 {
-    mlxn_buffer *plain = make(device, dtype, n, k), *w[64] = {0};
-    mlxn_buffer *x = make(device, MLXN_F32, ROWS, k), *x1 = make(device, MLXN_F32, 1, k);
+    mlxn_buffer *plain = bench_matrix(device, dtype, n, k), *w[64] = {0};
+    mlxn_buffer *x = bench_matrix(device, MLXN_F32, ROWS, k),
+                *x1 = bench_matrix(device, MLXN_F32, 1, k);
     const int64_t rows = n > 100000 ? 16 : ROWS;
-    mlxn_buffer *y = make(device, MLXN_F32, rows, n), *y1 = make(device, MLXN_F32, 1, n), *xs;
+    mlxn_buffer *y = bench_matrix(device, MLXN_F32, rows, n),
+                *y1 = bench_matrix(device, MLXN_F32, 1, n), *xs;
     const double bytes = (double)mlxn_buffer_bytes(plain);
     int copies = (int)(100e6 / bytes) + 1;
     copies = copies > 64 ? 64 : copies;
@@ -160,7 +135,7 @@ int main(int argc, char **argv)
         &device));
     DO(mlxn_device_get_info(device, &info));
     if (info.threads == 1) /* steadier where others use the machine too */
-        used_clock = CLOCK_PROCESS_CPUTIME_ID;
+        bench_clock = CLOCK_PROCESS_CPUTIME_ID;
     printf("%s, %s, %u threads\n", info.name, info.path, info.threads);
     read_bandwidth(device);
     bench(device, MLXN_Q5_0, 640, 1024);

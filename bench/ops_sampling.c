@@ -2,10 +2,7 @@
  * many times in a row (every one depends on the one before) into a graph that is replayed; the best
  * of some replays.  Logits are random, as spread as a language model's. */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#include <mlxn/mlxn.h>
+#include "bench.h"
 
 enum { REPEATS = 50, REPLAYS = 20, ROWS = 32, RING = 1024, K = 40 };
 
@@ -16,25 +13,10 @@ typedef struct bench {
     mlxn_buffer *targets, *logprobs;
 } bench;
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void check(mlxn_status status)
-{
-    if (status == MLXN_OK)
-        return;
-    fprintf(stderr, "%s\n", mlxn_last_error());
-    exit(1);
-}
-
 static mlxn_buffer *make(const bench *b, mlxn_dtype dtype, int rank, const int64_t *shape)
 {
     mlxn_buffer *y;
-    check(mlxn_buffer_create(b->device, dtype, rank, shape, &y));
+    DO(mlxn_buffer_create(b->device, dtype, rank, shape, &y));
     return y;
 }
 
@@ -53,9 +35,9 @@ static void make_all(bench *b, int64_t vocab)
         x[i] = sum * 7;
     }
     b->logits = make(b, MLXN_F32, 2, all);
-    check(x ? mlxn_buffer_write(b->logits, 0, x, count * sizeof *x) : MLXN_ERR_MEMORY);
+    DO(x ? mlxn_buffer_write(b->logits, 0, x, count * sizeof *x) : MLXN_ERR_MEMORY);
     free(x);
-    check(mlxn_buffer_view(b->logits, MLXN_F32, 1, &vocab, NULL, 0, &b->row));
+    DO(mlxn_buffer_view(b->logits, MLXN_F32, 1, &vocab, NULL, 0, &b->row));
     b->penalised = make(b, MLXN_F32, 1, &vocab);
     b->token = make(b, MLXN_I32, 1, one);
     b->ids = make(b, MLXN_I32, 2, k);
@@ -136,19 +118,19 @@ static void measure(bench *b, const char *name, mlxn_status (*record)(const benc
     mlxn_graph *graph;
     double best = HUGE_VAL;
     const int32_t zero = 0;
-    check(mlxn_buffer_write(b->counter, 0, &zero, sizeof zero));
-    check(mlxn_buffer_write(b->position, 0, &zero, sizeof zero));
-    check(mlxn_encoder_reset(b->encoder));
+    DO(mlxn_buffer_write(b->counter, 0, &zero, sizeof zero));
+    DO(mlxn_buffer_write(b->position, 0, &zero, sizeof zero));
+    DO(mlxn_encoder_reset(b->encoder));
     for (int i = 0; i < REPEATS; i++)
-        check(record(b));
-    check(mlxn_graph_capture(b->encoder, &graph));
+        DO(record(b));
+    DO(mlxn_graph_capture(b->encoder, &graph));
     for (int i = 0; i < REPLAYS; i++) {
-        const double start = now();
-        check(mlxn_encoder_reset(b->encoder));
-        check(mlxn_graph_replay(b->encoder, graph));
-        check(mlxn_encoder_commit(b->encoder));
-        check(mlxn_encoder_wait(b->encoder));
-        best = fmin(best, now() - start);
+        const double start = bench_now();
+        DO(mlxn_encoder_reset(b->encoder));
+        DO(mlxn_graph_replay(b->encoder, graph));
+        DO(mlxn_encoder_commit(b->encoder));
+        DO(mlxn_encoder_wait(b->encoder));
+        best = fmin(best, bench_now() - start);
     }
     printf("%-32s %8.2f us\n", name, best / REPEATS * 1e6);
     mlxn_graph_release(graph);
@@ -172,9 +154,9 @@ int main(int argc, char **argv)
     const int64_t vocab = argc > 2 ? atoll(argv[2]) : 262144;
     mlxn_device_info info = {.size = sizeof info};
     bench b = {0};
-    check(mlxn_device_open(argc > 1 ? argv[1] : NULL, 0, &b.device));
-    check(mlxn_device_get_info(b.device, &info));
-    check(mlxn_encoder_create(b.device, &b.encoder));
+    DO(mlxn_device_open(argc > 1 ? argv[1] : NULL, 0, &b.device));
+    DO(mlxn_device_get_info(b.device, &info));
+    DO(mlxn_encoder_create(b.device, &b.encoder));
     make_all(&b, vocab);
     printf("%s, vocabulary of %lld, %d in a chain, best of %d\n", info.name, (long long)vocab,
            REPEATS, REPLAYS);

@@ -39,26 +39,17 @@ endif()
 
 include(cmake/kernels.cmake)
 file(GLOB_RECURSE MLXN_KERNEL_TEXTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*.kernel)
+file(GLOB MLXN_PTX_FILES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/backends/cuda/ptx/*.lzma)
 foreach(kernel IN LISTS MLXN_KERNEL_TEXTS)
+  get_filename_component(name ${kernel} NAME_WE)
   mlxn_embed_kernel(MLXN_SOURCES ${kernel})
+  mlxn_embed_ptx(MLXN_SOURCES ${name})
+  list(APPEND MLXN_EMBEDDED_TEXTS ${PROJECT_BINARY_DIR}/kernels/${name}.c)
 endforeach()
-# PTX for machines without NVRTC: several megabytes, so only where an NVRTC to make it is named
-set(MLXN_CUDA_PTX "" CACHE FILEPATH "libnvrtc.so (best of CUDA 11.8) that makes embedded PTX")
-if(MLXN_CUDA_PTX)
-  find_package(Python3 REQUIRED COMPONENTS Interpreter)
-  set(texts ${MLXN_SOURCES})
-  list(FILTER texts INCLUDE REGEX "^${PROJECT_BINARY_DIR}/kernels/")
-  set(ptx ${PROJECT_BINARY_DIR}/kernels/ptx.c)
-  add_custom_command(OUTPUT ${ptx}
-    COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/ptx.py ${MLXN_CUDA_PTX} ${ptx} ${texts}
-    DEPENDS ${texts} ${PROJECT_SOURCE_DIR}/cmake/ptx.py
-    COMMENT "Compiling kernel texts to PTX" VERBATIM)
-  list(APPEND MLXN_SOURCES ${ptx})
-endif()
+# after a change of kernel texts: the PTX that is committed, made anew
+add_custom_target(ptx COMMAND ${PROJECT_SOURCE_DIR}/cmake/ptx.sh ${MLXN_EMBEDDED_TEXTS}
+                  DEPENDS ${MLXN_EMBEDDED_TEXTS} VERBATIM)
 add_library(mlxn_objects OBJECT ${MLXN_SOURCES})
-if(MLXN_CUDA_PTX)
-  target_compile_definitions(mlxn_objects PRIVATE MLXN_CUDA_PTX=1)
-endif()
 target_link_libraries(mlxn_objects PRIVATE mlxn_flags)
 target_include_directories(mlxn_objects PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
 set(MLXN_OBJECTS $<TARGET_OBJECTS:mlxn_objects>)

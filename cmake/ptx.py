@@ -1,22 +1,32 @@
 #!/usr/bin/env python3
-"""Compiles embedded kernel texts to PTX and embeds that, for machines without NVRTC.
-usage: ptx.py LIBNVRTC OUT.c TEXT.c ...    (TEXT.c as src/kernels/embed.cmake makes it)"""
+"""Compiles embedded kernel texts to the PTX that is committed in src/backends/cuda/ptx.
+usage: ptx.py [--check] LIBNVRTC FOLDER TEXT.c ...    (TEXT.c as src/kernels/embed.cmake makes it)
+
+A file NAME.ptx.lzma a text, which `xz -d` reads too.  Its first line names the text's hash
+(src/backends/cache.c), by which the library knows that it is that of its text.  With --check nothing
+is written: exits with 1 if a file is not what would be."""
+import argparse
+import concurrent.futures
 import ctypes
+import lzma
+import os
 import pathlib
 import re
+import struct
 import sys
 
 # What NVRTC 11.8 makes for this runs on all that the backend supports.  Other options as in
 # src/backends/cuda/nvrtc.c.
 OPTIONS = [b"--gpu-architecture=compute_75", b"--fmad=false", b"--std=c++17"]
+# What src/backends/cuda/lzma.c takes.
+LZMA = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "nice_len": 273,
+         "lc": 3, "lp": 0, "pb": 0}]
+WORD = 2**64 - 1
 
 
 class Nvrtc:
     def __init__(self, path):
-        path = pathlib.Path(path).resolve()
-        for builtins in sorted(path.parent.glob("libnvrtc-builtins.so*")):
-            ctypes.CDLL(str(builtins))  # it is looked for by name alone
-        self.library = ctypes.CDLL(str(path))
+        self.library = ctypes.CDLL(path)
 
     def text_of(self, program, size, get):
         length = ctypes.c_size_t()
@@ -38,29 +48,57 @@ class Nvrtc:
         return ptx
 
 
+def mix(x):
+    for _ in range(2):
+        x = ((x ^ x >> 32) * 0xD6E8FEB86659FD93) & WORD
+    return x ^ x >> 32
+
+
+def hash_of(text):
+    """mlxn_hash_text() of src/backends/cache.c."""
+    a, b, data = 0x243F6A8885A308D3, 0x13198A2E03707344, text + b"\0"
+    for at in range(0, len(data), 8):
+        (word,) = struct.unpack("<Q", data[at:at + 8].ljust(8, b"\0"))
+        a = mix(a ^ word)
+        b = mix((b + word * 0x9E3779B97F4A7C15) & WORD) ^ a
+    a = mix(a ^ len(data))
+    return f"{a:016x}{mix((b + len(data)) & WORD) ^ a:016x}"
+
+
 def shorten(ptx):
     ptx = re.sub(r"//.*", "", ptx)
     return re.sub(r"[ \t]*\n\s*", "\n", ptx).lstrip()
 
 
+def ptx_of(library, path):
+    """The contents of a text's file; empty if all of the text is for others than this target."""
+    text = bytes(int(byte, 16) for byte in re.findall(r"0x([0-9a-f]{2})", path.read_text("ascii")))
+    ptx = shorten(Nvrtc(library).compile(path.stem, text))
+    return f"// of kernel text {hash_of(text)}\n{ptx}".encode() if ".entry" in ptx else b""
+
+
 def main():
-    nvrtc, names = Nvrtc(sys.argv[1]), []
-    with open(sys.argv[2], "w", encoding="ascii") as out:
-        out.write('/* Made by cmake/ptx.py. */\n#include "backends/cuda/embedded.h"\n'
-                  '#include "kernels/text.h"\n')
-        for path in map(pathlib.Path, sys.argv[3:]):
-            text = bytes(int(byte, 16)
-                         for byte in re.findall(r"0x([0-9a-f]{2})", path.read_text("ascii")))
-            ptx = shorten(nvrtc.compile(path.stem, text))
-            names.append(path.stem)
-            out.write(f"static const char ptx_{path.stem}[] = {{\n")
-            for line in ptx.splitlines(keepends=True):
-                out.write(",".join(map(str, line.encode("ascii"))) + ",\n")
-            out.write("0};\n")
-        out.write("const mlxn_cuda_ptx mlxn_cuda_ptx_table[] = {\n")
-        for name in names:
-            out.write(f"    {{mlxn_kernel_text_{name}, ptx_{name}}},\n")
-        out.write("    {0, 0}};\n")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("library")
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("texts", nargs="+", type=pathlib.Path)
+    args = parser.parse_args()
+    with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
+        made = dict(zip((f"{text.stem}.ptx.lzma" for text in args.texts),
+                        pool.map(ptx_of, [args.library] * len(args.texts), args.texts)))
+    kept = {path.name: lzma.decompress(path.read_bytes()) for path in args.folder.glob("*.lzma")}
+    changed = [name for name in sorted(made.keys() | kept.keys())
+               if made.get(name, b"") != kept.get(name, b"")]
+    for name in changed:
+        print(f"{name}: {'is not what its text gives' if args.check else 'made'}")
+        if not args.check:
+            (args.folder / name).unlink(missing_ok=True)
+            if made.get(name):
+                (args.folder / name).write_bytes(
+                    lzma.compress(made[name], lzma.FORMAT_ALONE, filters=LZMA))
+    if args.check and changed:
+        sys.exit("make them anew: cmake --build BUILD --target ptx")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,17 @@
 #include <time.h>
 
 static test_case *cases;
-static int failures_in_case, full_tier, verbose;
+static int failures_in_case, full_tier, verbose, fail_fast;
 static char backend[32] = "cpu";
 enum { MAX_WITHOUT = 16 };
 static const char *without[MAX_WITHOUT];
 static int n_without;
 static int device_index;
+static int hashes;
+static struct {
+    uint64_t hash;
+    size_t outputs, bytes;
+} seen; /* of the case */
 void (*test_on_failure)(void);
 
 void test_register(test_case *c)
@@ -34,6 +39,8 @@ void test_failed(const char *file, int line, const char *format, ...)
         va_end(args);
         printf("\n");
     }
+    if (fail_fast)
+        exit(1);
 }
 
 void test_note(const char *format, ...)
@@ -56,6 +63,35 @@ const char *test_backend(void)
 int test_device_index(void)
 {
     return device_index;
+}
+
+/* One bit pattern for every NaN of a float dtype; other values as they are. */
+static uint32_t one_nan(mlxn_dtype dtype, uint32_t bits)
+{
+    const uint32_t infinity = dtype == MLXN_F32    ? 0x7f800000u
+                              : dtype == MLXN_F16  ? 0x7c00u
+                              : dtype == MLXN_BF16 ? 0x7f80u
+                                                   : UINT32_MAX;
+    const uint32_t magnitude = bits & (dtype == MLXN_F32 ? 0x7fffffffu : 0x7fffu);
+    return magnitude > infinity ? UINT32_MAX : bits;
+}
+
+/* FNV-1a over values. */
+void test_seen(mlxn_dtype dtype, const void *data, size_t bytes)
+{
+    const unsigned char *p = data;
+    const size_t size = mlxn_dtype_block_bytes(dtype) == 4   ? 4
+                        : mlxn_dtype_block_bytes(dtype) == 2 ? 2
+                                                             : 1;
+    if (!hashes)
+        return;
+    for (size_t i = 0; i + size <= bytes; i += size) {
+        uint32_t bits = 0;
+        memcpy(&bits, p + i, size);
+        seen.hash = (seen.hash ^ one_nan(dtype, bits)) * 0x100000001b3u;
+    }
+    seen.outputs++;
+    seen.bytes += bytes;
 }
 
 static void set_device(const char *name)
@@ -212,7 +248,9 @@ int main(int argc, char **argv)
     for (; at < argc && argv[at][0] == '-'; at++) {
         full_tier |= !strcmp(argv[at], "--full");
         verbose |= !strcmp(argv[at], "-v");
+        fail_fast |= !strcmp(argv[at], "--fail-fast");
         list |= !strcmp(argv[at], "--list");
+        hashes |= !strcmp(argv[at], "--hashes");
         if (!strcmp(argv[at], "--without") && at + 1 < argc && n_without < MAX_WITHOUT)
             without[n_without++] = argv[++at];
         else if (!strcmp(argv[at], "--device") && at + 1 < argc)
@@ -228,6 +266,8 @@ int main(int argc, char **argv)
         }
         struct timespec start, end;
         failures_in_case = 0;
+        seen.outputs = seen.bytes = 0;
+        seen.hash = 0xcbf29ce484222325u;
         timespec_get(&start, TIME_UTC);
         c->run();
         timespec_get(&end, TIME_UTC);
@@ -235,6 +275,9 @@ int main(int argc, char **argv)
             (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
         if (failures_in_case || verbose || seconds > 10)
             printf("%s %s (%.2f s)\n", failures_in_case ? "FAIL" : "ok  ", c->name, seconds);
+        if (seen.outputs)
+            printf("hash %016llx %s: %zu outputs, %zu bytes\n", (unsigned long long)seen.hash,
+                   c->name, seen.outputs, seen.bytes);
         failures_in_case ? failed++ : passed++;
     }
     if (!list)

@@ -1,7 +1,10 @@
 /* test.h - the test harness: TEST(name) { ... } defines and registers a case; CHECK records a
- * failure and goes on, REQUIRE records it and leaves the case.  `mlxn-test [--full] [--list]
- * [-v] [--without TEXT ...] [--device NAME[:INDEX]] [FILTER ...]` runs the cases whose name
- * contains a filter and no TEXT, and ends with "N passed, N failed". */
+ * failure and goes on, REQUIRE records it and leaves the case.
+ *   mlxn-test [--full] [--list] [-v] [--fail-fast] [--hashes] [--without TEXT ...]
+ *             [--device NAME[:INDEX]] [FILTER ...]
+ * runs the cases whose name contains a filter and no TEXT, and ends with "N passed, N failed". With
+ * --hashes each case prints a hash of all that it read from the device, to be compared with that of
+ * another device. */
 #ifndef MLXN_TEST_H
 #define MLXN_TEST_H
 
@@ -25,6 +28,9 @@ int test_run(const char *filter);     /* runs the cases whose name contains it; 
 /* The device that --device names, for tests that can run on any; "cpu" 0 without it. */
 const char *test_backend(void);
 int test_device_index(void);
+/* These were read from the device: they go into the hash of the case, all NaNs as one, since which
+ * NaN a sum of NaNs is differs from machine to machine. */
+void test_seen(mlxn_dtype dtype, const void *data, size_t bytes);
 int test_full(void);                                       /* whether this is the long tier */
 void test_quick(void);                                     /* from here on it is not */
 void test_note(const char *format, ...) MLXN_PRINTF(1, 2); /* printed with -v */

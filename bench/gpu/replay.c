@@ -2,10 +2,7 @@
  * (8 heads of 256, one token), and of one as long as a decode step of Gemma 3 270M; each replay is
  * committed, waited for, and 16 values that it wrote are read.  Medians of 2000.
  * usage: bench-replay [BACKEND]; MLXN_CUDA_EDGES compares the edges of CUDA graphs. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#include <mlxn/mlxn.h>
+#include "bench.h"
 
 enum { REPLAYS = 2000, HEADS = 8, DIM = 256 };
 
@@ -15,19 +12,6 @@ typedef struct chain {
     mlxn_buffer *x, *small, *position, *freqs;
     mlxn_graph *graph;
 } chain;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
-}
-
-static int compare(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static mlxn_status rotate(chain *c, mlxn_buffer *x, int64_t pairs)
 {
@@ -64,19 +48,18 @@ static mlxn_status measure(chain *c, int length, double *median)
     MLXN_TRY(rotate(c, c->small, 8));
     MLXN_TRY(mlxn_graph_capture(c->encoder, &c->graph));
     for (int i = -100; i < REPLAYS; i++) {
-        const double start = now();
+        const double start = bench_now();
         MLXN_TRY(mlxn_graph_replay(c->encoder, c->graph));
         MLXN_TRY(mlxn_encoder_commit(c->encoder));
         MLXN_TRY(mlxn_encoder_wait(c->encoder));
         MLXN_TRY(mlxn_buffer_read(c->small, 0, values, sizeof values));
         if (i >= 0)
-            times[i] = now() - start;
+            times[i] = 1e6 * (bench_now() - start);
         MLXN_TRY(mlxn_encoder_reset(c->encoder));
     }
     mlxn_graph_release(c->graph);
     c->graph = NULL;
-    qsort(times, REPLAYS, sizeof *times, compare);
-    *median = times[REPLAYS / 2];
+    *median = bench_median(times, REPLAYS);
     return MLXN_OK;
 }
 

@@ -5,8 +5,13 @@ Each peer is a process of its own that is asked for one sample after the other, 
 so that a slow moment of the machine meets all.  What they compute: RMS norm over the head, times a
 weight, then the rotation of the two halves.  PyTorch gets tables of cosines and sines (eager, and
 through torch.compile), ggml (rms_norm, mul, rope NEOX; f32 only) and MLX (fast.rms_norm,
-fast.rope, compiled) compute the angles, as mlxn does.  Each is told to keep freed memory, so that
-page faults do not count.  A peer that is not found is reported and left out.
+fast.rope, compiled) compute the angles, as mlxn does unless --angles tables is given.  Each is
+told to keep freed memory, so that page faults do not count.  A peer that is not found is reported
+and left out.
+
+Two threads of ggml meet at a spinning barrier after each node, three times a chain: where anything
+else runs, each of these may wait for a time slice, and its figure grows a hundredfold.  On a
+machine that is not idle all must run above the rest: chrt -f 1 python3 head_norm_rope.py ...
 
 The ratio is peer / mlxn: the median over the rounds, with the smallest and the largest.  memcpy is
 a copy of the same bytes by the same threads inside `mlxn bench`.  --svg writes the chart."""
@@ -47,6 +52,7 @@ def torch_worker(threads, compiled):
         return torch.cat((low * cosine - high * sine, high * cosine + low * sine), dim=-1)
 
     def prepare(tokens, heads, dim, dtype):
+        torch._dynamo.reset()  # or the ninth shape would run eagerly
         kind = torch.float32 if dtype == "f32" else torch.bfloat16
         angle = torch.arange(tokens)[:, None, None] + 1000.0
         angle = angle * 1e4 ** (-2 * torch.arange(dim // 2) / dim)
@@ -151,8 +157,8 @@ def start_peers(o, folder):
 def run_mlxn(o, tokens, heads, dim, dtype):
     out = subprocess.run(
         [o.mlxn, "bench", "head-norm-rope", "-n", str(tokens), "--heads", str(heads), "--head-dim",
-         str(dim), "--dtype", dtype, "-t", str(o.threads), "-r", "3", "--device", "cpu", "-o",
-         "json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
+         str(dim), "--dtype", dtype, "--angles", o.angles, "-t", str(o.threads), "-r", "3",
+         "--device", "cpu", "-o", "json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
     return json.loads(out)[0]
 
 
@@ -249,6 +255,8 @@ def main():
     p.add_argument("--heads", type=numbers, default=[4, 16])
     p.add_argument("--dims", type=numbers, default=[128, 256, 512])
     p.add_argument("--dtypes", default="f32,bf16")
+    p.add_argument("--angles", choices=["computed", "tables"], default="computed",
+                   help="of mlxn; PyTorch always reads tables, ggml and MLX always compute")
     p.add_argument("--svg", help="where the chart goes: five shapes of those measured")
     p.add_argument("--serve", help=argparse.SUPPRESS)
     o = p.parse_args()

@@ -10,7 +10,12 @@
  *
  * Commits run in the order in which they were made.  Commit never blocks.  A failure while the work
  * runs (an id out of range, a lost device) comes back from wait.  The encoder keeps the storage of
- * its operands alive until reset or release. */
+ * its operands alive until reset or release.
+ *
+ * What a device can do is asked with the call itself, on an encoder that is a dry run: an operator,
+ * dispatch or replay makes all its checks, plans the work for the device and compiles what that
+ * needs, and answers with the status and text that recording it would give (MLXN_ERR_UNSUPPORTED
+ * where the device cannot), but nothing is recorded.  What the operands contain does not matter. */
 #ifndef MLXN_ENCODER_H
 #define MLXN_ENCODER_H
 
@@ -29,6 +34,7 @@ typedef enum mlxn_barrier_mode {
 typedef struct mlxn_encoder_desc {
     size_t size;
     mlxn_barrier_mode barriers;
+    int dry_run; /* 1: nothing is recorded; commit and capture answer MLXN_ERR_STATE */
 } mlxn_encoder_desc;
 
 typedef struct mlxn_counters {

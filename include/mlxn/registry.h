@@ -15,6 +15,7 @@ MLXN_EXTERN_C_BEGIN
 
 #define MLXN_MAX_OPERANDS   24
 #define MLXN_MAX_ARGS_BYTES 1024
+#define MLXN_MAX_CONSTANTS  8
 
 typedef enum mlxn_access {
     MLXN_READ = 1,
@@ -55,6 +56,12 @@ typedef struct mlxn_kernel_desc {
     const char *metal_text; /* MSL with a kernel `name`; NULL: not on Metal */
     /* CPU: bytes of call->shared for a dispatch with these arguments; NULL: none */
     size_t (*cpu_shared)(const void *args, uint32_t n_threads);
+    const char *entry; /* what the kernel is called in the texts; NULL: name */
+    /* Numbers that the texts are compiled with, so that the compiler can unroll and fold them:
+     * constants[i] is function constant i on Metal (`constant int n [[function_constant(i)]];`) and
+     * the macro MLXN_CONSTANT_<i> on CUDA.  Copied. */
+    const int32_t *constants;
+    int n_constants; /* at most MLXN_MAX_CONSTANTS */
 } mlxn_kernel_desc;
 
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_kernel_register(mlxn_device *device,

@@ -75,7 +75,7 @@ void mlxn_device_fini(mlxn_device *device)
         device->user = kernel->next;
         if (kernel->built)
             device->ops->unbuild(device, kernel);
-        free(kernel->owned_name);
+        free(kernel->owned);
         free(kernel);
     }
     free(device->builtin);

@@ -14,6 +14,7 @@ struct mlxn_encoder {
     atomic_int refs;
     mlxn_device *device;
     mlxn_barrier_mode mode;
+    int dry_run;
     encoder_state state;
     mlxn_work work;
     mlxn_commit commit;
@@ -33,12 +34,16 @@ mlxn_status mlxn_encoder_create_with(mlxn_device *device, const mlxn_encoder_des
     if ((unsigned)local.barriers > MLXN_BARRIERS_VALIDATE)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "encoder_create: %d is no barrier mode",
                          (int)local.barriers);
+    if (local.dry_run != 0 && local.dry_run != 1)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "encoder_create: dry_run is %d, needs 0 or 1",
+                         local.dry_run);
     mlxn_encoder *encoder = calloc(1, sizeof *encoder);
     if (!encoder)
         return mlxn_fail(MLXN_ERR_MEMORY, "encoder_create: out of memory");
     atomic_init(&encoder->refs, 1);
     encoder->device = mlxn_device_retain(device);
     encoder->mode = local.barriers;
+    encoder->dry_run = local.dry_run;
     mlxn_work_init(&encoder->work);
     *out = encoder;
     return MLXN_OK;
@@ -91,6 +96,14 @@ mlxn_status mlxn_encoder_check_recording(const mlxn_encoder *encoder, const char
     return MLXN_OK;
 }
 
+mlxn_status mlxn_encoder_check_work(const mlxn_encoder *encoder, const char *who)
+{
+    MLXN_TRY(mlxn_encoder_check_recording(encoder, who));
+    if (encoder->dry_run)
+        return mlxn_fail(MLXN_ERR_STATE, "%s: the encoder is a dry run, it records nothing", who);
+    return MLXN_OK;
+}
+
 mlxn_status mlxn_encoder_barrier(mlxn_encoder *encoder)
 {
     MLXN_TRY(mlxn_encoder_check_recording(encoder, "encoder_barrier"));
@@ -100,7 +113,7 @@ mlxn_status mlxn_encoder_barrier(mlxn_encoder *encoder)
 
 mlxn_status mlxn_encoder_commit(mlxn_encoder *encoder)
 {
-    MLXN_TRY(mlxn_encoder_check_recording(encoder, "encoder_commit"));
+    MLXN_TRY(mlxn_encoder_check_work(encoder, "encoder_commit"));
     encoder->commit = (mlxn_commit){.work = &encoder->work};
     MLXN_TRY(mlxn_device_submit(encoder->device, &encoder->commit));
     encoder->state = COMMITTED;
@@ -184,11 +197,28 @@ static void bind(mlxn_node *node, int i, const mlxn_operand *operand)
         node->ptr[i] = (char *)b->storage->host + b->offset;
 }
 
+/* Appends a node and keeps alive what it uses; a dry run forgets it. */
+mlxn_status mlxn_encoder_append(mlxn_encoder *encoder, mlxn_node *node)
+{
+    if (encoder->dry_run) {
+        mlxn_work_clear(&encoder->work);
+        return MLXN_OK;
+    }
+    MLXN_TRY(mlxn_work_append(&encoder->work, node, encoder->mode));
+    for (int i = 0; i < node->n_operands; i++)
+        if (node->operands[i].storage)
+            mlxn_storage_retain(node->operands[i].storage);
+    mlxn_graph_retain(node->graph);
+    return MLXN_OK;
+}
+
 mlxn_status mlxn_launch_kernel(mlxn_encoder *encoder, mlxn_kernel *kernel,
                                const mlxn_operand *operands, int n_operands, const void *args,
                                size_t args_bytes, const mlxn_grid *grid)
 {
     mlxn_work *work = &encoder->work;
+    if (encoder->dry_run) /* what was refused last time has left its memory */
+        mlxn_work_clear(work);
     mlxn_node *node = new_node(work, n_operands, args_bytes);
     if (!node)
         return mlxn_fail(MLXN_ERR_MEMORY, "%s: no memory to record it", kernel->source.name);
@@ -203,11 +233,7 @@ mlxn_status mlxn_launch_kernel(mlxn_encoder *encoder, mlxn_kernel *kernel,
         MLXN_TRY(mlxn_gpu_plan_node(encoder->device, work, node));
     else if (kernel->source.cpu_shared)
         node->shared_bytes = kernel->source.cpu_shared(node->args, encoder->device->threads);
-    MLXN_TRY(mlxn_work_append(work, node, encoder->mode));
-    for (int i = 0; i < n_operands; i++)
-        if (node->operands[i].storage)
-            mlxn_storage_retain(node->operands[i].storage);
-    return MLXN_OK;
+    return mlxn_encoder_append(encoder, node);
 }
 
 mlxn_status mlxn_launch(mlxn_encoder *encoder, int kernel, const mlxn_operand *operands,
@@ -260,9 +286,4 @@ mlxn_status mlxn_dispatch(mlxn_encoder *encoder, const mlxn_dispatch_args *args)
 mlxn_work *mlxn_encoder_work(mlxn_encoder *encoder)
 {
     return &encoder->work;
-}
-
-mlxn_status mlxn_encoder_append(mlxn_encoder *encoder, mlxn_node *node)
-{
-    return mlxn_work_append(&encoder->work, node, encoder->mode);
 }

@@ -61,7 +61,9 @@ static mlxn_status plan_user(const mlxn_gpu_traits *gpu, const mlxn_node *node, 
         return mlxn_fail(MLXN_ERR_ARGUMENT, "dispatch: %s has an empty grid: %u x %u x %u of %u",
                          source->name, node->grid.groups[0], node->grid.groups[1],
                          node->grid.groups[2], node->grid.threads);
-    MLXN_TRY(mlxn_gpu_add(plan, text, source->name, node->args, node->args_bytes, &launch));
+    MLXN_TRY(mlxn_gpu_add(plan, text, source->entry, node->args, node->args_bytes, &launch));
+    launch->constants = source->constants;
+    launch->n_constants = source->n_constants;
     memcpy(launch->groups, node->grid.groups, sizeof launch->groups);
     launch->threads = node->grid.threads;
     launch->shared_bytes = (uint32_t)node->grid.shared_bytes;
@@ -94,7 +96,7 @@ mlxn_status mlxn_gpu_plan_node(mlxn_device *device, mlxn_work *work, mlxn_node *
     if (!device->gpu || !node->kernel)
         return MLXN_OK;
     const mlxn_kernel_source *source = &node->kernel->source;
-    const int user = node->kernel->owned_name != NULL;
+    const int user = node->kernel->owned != NULL;
     if (!user && !source->gpu_plan)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: not on %s devices", source->name,
                          device->backend);

@@ -50,9 +50,11 @@ typedef struct mlxn_gpu_traits {
 typedef struct mlxn_gpu_launch {
     const char *text;  /* complete source */
     const char *entry; /* a kernel in it: its parameters are those below, then the args struct */
+    const int32_t *constants; /* of a user's kernel, as long as the device; CUDA: in the text */
+    int n_constants;
     uint32_t groups[3], threads;
     uint32_t shared_bytes; /* dynamic group memory of a user's kernel */
-    int after;             /* ordered behind the earlier launches of its plan */
+    int after;             /* ordered behind the first so many launches of its plan */
     int early; /* may start before what it is ordered behind has ended: it calls k_wait() */
     int n_parameters;
     int16_t operand[MLXN_GPU_PARAMETERS];

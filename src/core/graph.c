@@ -37,7 +37,7 @@ mlxn_status mlxn_graph_capture(mlxn_encoder *encoder, mlxn_graph **out)
     if (!out)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_capture: out is NULL");
     *out = NULL;
-    MLXN_TRY(mlxn_encoder_check_recording(encoder, "graph_capture"));
+    MLXN_TRY(mlxn_encoder_check_work(encoder, "graph_capture"));
     mlxn_work *work = mlxn_encoder_work(encoder);
     for (const mlxn_node *node = work->first; node; node = node->next)
         if (node->graph)
@@ -99,9 +99,7 @@ mlxn_status mlxn_graph_replay(mlxn_encoder *encoder, mlxn_graph *graph)
     memset(node, 0, sizeof *node);
     node->graph = graph;
     node->shared_bytes = graph->work.shared_max;
-    MLXN_TRY(mlxn_encoder_append(encoder, node));
-    mlxn_graph_retain(graph);
-    return MLXN_OK;
+    return mlxn_encoder_append(encoder, node);
 }
 
 uint64_t mlxn_graph_dispatches(const mlxn_graph *graph)

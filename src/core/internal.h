@@ -122,7 +122,10 @@ typedef struct mlxn_kernel_source {
     size_t (*cpu_shared)(const void *args, uint32_t n_threads);
     mlxn_gpu_planner gpu_plan;     /* NULL: not on a GPU */
     const char *const *gpu_faults; /* what the bits of the word of faults say, NULL at the end */
-    const char *cuda_text, *metal_text; /* of a user's kernel */
+    /* of a user's kernel: */
+    const char *cuda_text, *metal_text, *entry;
+    int32_t constants[MLXN_MAX_CONSTANTS];
+    int n_constants;
 } mlxn_kernel_source;
 
 /* The library's own kernels, in the order of src/ops/kernels.def; defined by src/ops/kernels.c. */
@@ -136,7 +139,7 @@ typedef struct mlxn_kernel {
     mlxn_cpu_kernel run;
     void *backend;
     /* the registry's own: */
-    char *owned_name;
+    char *owned; /* texts of a user's kernel, in one piece; NULL: one of the library */
     struct mlxn_kernel *next;
 } mlxn_kernel;
 

@@ -7,20 +7,21 @@
  *   GLOBAL(T), SHARED(T), CONSTANT(T)  pointer types; no pointer is written without one
  *   REF(T)                             a const reference to a thread's own variable
  *   SHARED_ARRAY(T, name, n)           memory of the group, at the top of a kernel body only
- *   FN                                 in front of every helper
- *   k_group3 k_groups3 k_thread3 k_threads3 k_lane k_simd   exist in the kernel body only;
- *     a helper takes them as arguments
- *   k_barrier() k_simd_barrier()       also order device memory within the group, the simdgroup
- *   k_wait()                           the kernel may start before the dispatches that it depends
- * on have ended: what they may have written is read, and anything is written, only after it; what
- *     no dispatch writes (weights) may be read before.  Every thread calls it once
- *   k_xor(v, m)                        the value of lane (lane xor m); no memory order
+ *   K_CONSTANT(name, i);               at file scope: an int that is known when the text is
+ * compiled, number i of the constants that the kernel was registered with FN in front of every
+ * helper k_group3 k_groups3 k_thread3 k_threads3 k_lane k_simd   exist in the kernel body only; a
+ * helper takes them as arguments k_barrier() k_simd_barrier()       also order device memory within
+ * the group, the simdgroup k_wait()                           the kernel may start before the
+ * dispatches that it depends on have ended: what they may have written is read, and anything is
+ * written, only after it; what no dispatch writes (weights) may be read before.  Every thread calls
+ * it once k_xor(v, m)                        the value of lane (lane xor m); no memory order
  *   k_atomic_or(p, v) k_atomic_add(p, v)   on GLOBAL(uint) and SHARED(uint), no memory order; give
  *     the value before
  *   k_load_once(p, i) k_store_once(p, i, v)   p[i] of 16 bytes that nothing reads again soon
  *   k_fma k_sqrt k_div                 each rounded once; other maths is in math.h
  *   k_byte_float(word, i)              2^23 plus byte i of word
  *   K_UNROLL                           in front of a loop of constant count that indexes registers
+ *   K_ROLLED                           in front of a loop that is worth its code once only
  *
  * The host compiles with contraction of a * b + c off (--fmad=false, -ffp-contract=off; here for
  * Metal) and without fast maths.  A simdgroup has 32 lanes, groups are whole simdgroups of up to
@@ -47,6 +48,7 @@ using namespace metal;
 #define SHARED(T)                threadgroup T *
 #define CONSTANT(T)              constant T *
 #define REF(T)                   const thread T &
+#define K_CONSTANT(name, i)      constant int name [[function_constant(i)]]
 #define SHARED_ARRAY(T, name, n) threadgroup T name[n]
 #define FN                       static inline
 #define K_ALL_MEMORY             (mem_flags::mem_device | mem_flags::mem_threadgroup)
@@ -71,6 +73,7 @@ K_ATOMIC(k_atomic_add, fetch_add, threadgroup)
 #define k_uint4(a, b, c, d) uint4((a), (b), (c), (d))
 #define k_uint2(a, b)       uint2((a), (b))
 #define K_UNROLL            _Pragma("unroll")
+#define K_ROLLED
 
 #elif defined(__CUDACC__) /* ---- CUDA */
 typedef unsigned char uchar;
@@ -93,6 +96,7 @@ typedef unsigned long long uint64_t;
 #define SHARED(T)                T *
 #define CONSTANT(T)              const T *
 #define REF(T)                   const T &
+#define K_CONSTANT(name, i)      enum { name = MLXN_CONSTANT_##i }
 #define SHARED_ARRAY(T, name, n) __shared__ T name[n]
 #define FN                       static __device__ __forceinline__
 #define k_group3                 blockIdx
@@ -121,6 +125,7 @@ typedef unsigned long long uint64_t;
 #define k_uint4(a, b, c, d)   make_uint4((a), (b), (c), (d))
 #define k_uint2(a, b)         make_uint2((a), (b))
 #define K_UNROLL              _Pragma("unroll")
+#define K_ROLLED              _Pragma("unroll 1")
 
 #elif defined(K_LINT) /* ---- clang, address spaces, no C library */
 typedef unsigned char uchar;
@@ -133,9 +138,9 @@ typedef unsigned long uint64_t;
 typedef uint uint2 __attribute__((ext_vector_type(2)));
 typedef uint uint3 __attribute__((ext_vector_type(3)));
 typedef uint uint4 __attribute__((ext_vector_type(4)));
-#define K_DEVICE   __attribute__((address_space(1)))
-#define K_CONSTANT __attribute__((address_space(2)))
-#define K_GROUP    __attribute__((address_space(3)))
+#define K_DEVICE  __attribute__((address_space(1)))
+#define K_UNIFORM __attribute__((address_space(2)))
+#define K_GROUP   __attribute__((address_space(3)))
 #define KERNEL(name, ...)                                                                      \
     void name(__VA_ARGS__, uint3 k_group3, uint3 k_groups3, uint3 k_thread3, uint3 k_threads3, \
               uint k_lane, uint k_simd);                                                       \
@@ -144,11 +149,12 @@ typedef uint uint4 __attribute__((ext_vector_type(4)));
 #define IN(T, name, i)           const K_DEVICE T *name
 #define OUT(T, name, i)          K_DEVICE T *name
 #define INOUT(T, name, i)        K_DEVICE T *name
-#define ARGS(T, name, i)         const K_CONSTANT T &name
+#define ARGS(T, name, i)         const K_UNIFORM T &name
 #define GLOBAL(T)                K_DEVICE T *
 #define SHARED(T)                K_GROUP T *
-#define CONSTANT(T)              const K_CONSTANT T *
+#define CONSTANT(T)              const K_UNIFORM T *
 #define REF(T)                   const T &
+#define K_CONSTANT(name, i)      enum { name = 1 }
 #define SHARED_ARRAY(T, name, n) static K_GROUP T name[n]
 #define FN                       static inline
 void k_barrier();
@@ -168,6 +174,7 @@ float k_div(float a, float b);
 #define k_uint4(a, b, c, d)      ((uint4)((a), (b), (c), (d)))
 #define k_uint2(a, b)            ((uint2)((a), (b)))
 #define K_UNROLL
+#define K_ROLLED
 
 #else /* ---- the emulator */
 #include <mlxn_emulator.hpp>

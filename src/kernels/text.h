@@ -11,6 +11,7 @@
     X(embedding)             \
     X(matmul)                \
     X(matmul_cuda)           \
+    X(matmul_metal)          \
     X(matvec)                \
     X(norm)                  \
     X(publish_cuda)          \

@@ -310,7 +310,8 @@ def bench_ops_lists_the_operators(mlxn, _):
     rows = json.loads(mlxn.ok(*args, "-o", "json").out)
     names = [r["op"] for r in rows]
     for name in ("embedding", "rms_norm", "qkv_prepare", "attention", "norm_add", "gelu_mul",
-                 "matmul attn_q", "matmul ffn_down", "matmul output", "argmax", "sample"):
+                 "matmul attn_q", "matmul ffn_down", "matmul output", "matmul_group gate+up",
+                 "argmax", "sample"):
         check(name in names, "no", name)
     for row in rows:
         check(row["seconds"] > 0 and row["bytes"] > 0 and row["read_share"] > 0, row)

@@ -174,3 +174,18 @@ def closed_pipe_is_quiet(mlxn, _):
         done = subprocess.run([mlxn.path, *args], stdout=writer, stderr=subprocess.PIPE)
         os.close(writer)
         equal((done.returncode, done.stderr), (0, b""), args)
+
+
+@test()
+def nothing_of_nvidia_is_needed(mlxn, _):
+    """The same binary where there is no driver: it runs, and says what is missing."""
+    without = {"MLXN_CUDA_DRIVER": "/nowhere/libcuda.so.1"}
+    said = "no NVIDIA driver here"
+    row = [line for line in mlxn.ok("info", env=without).text().splitlines()
+           if line.startswith("device cuda:0:")]
+    check(len(row) == 1 and said in row[0], row)
+    mlxn.fails("bench", "head-norm-rope", "--device", "cuda", env=without, says=said)
+    for library in mlxn.path, os.path.join(os.path.dirname(mlxn.path), "../libmlxn.so"):
+        needed = subprocess.run(["readelf", "-d", library], stdout=subprocess.PIPE, check=True,
+                                text=True).stdout
+        check("NEEDED" in needed and not re.search("NEEDED.*(cuda|nvrtc|nvidia)", needed), needed)

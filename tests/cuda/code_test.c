@@ -3,9 +3,10 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "backends/cuda/cache.h"
+#include "backends/cache.h"
 #include "backends/cuda/embedded.h"
 #include "core/gpu.h"
+#include "kernels/text.h"
 #include "rig.h"
 
 /* Opens a device and launches a kernel of steps.kernel. */
@@ -57,12 +58,14 @@ TEST(cuda_nvrtc)
     CHECK_CLEAN();
 }
 
-/* Without NVRTC the library's own kernels have the PTX that the build embeds, if it does. */
+/* Without NVRTC the library's own kernels have the PTX that the build embeds, unless the text is a
+ * newer one. */
 TEST(cuda_embedded_ptx)
 {
     const int64_t shape[] = {1, 4, 64}, one = 1, freqs[] = {32, 2};
     mlxn_device *device = NULL;
     mlxn_encoder *encoder = NULL;
+    char *ptx = NULL;
     mlxn_rope_args rope = {
         .size = sizeof rope, .pairing = MLXN_ROPE_NEOX, .rotary_pairs = 32, .attention_factor = 1};
     cuda_fake();
@@ -74,10 +77,11 @@ TEST(cuda_embedded_ptx)
     REQUIRE_OK(mlxn_buffer_create(device, MLXN_I32, 1, &one, &rope.positions));
     REQUIRE_OK(mlxn_buffer_create(device, MLXN_F32, 2, freqs, &rope.freqs));
     rope.output = rope.input;
-    if (mlxn_cuda_ptx_table[0].text)
+    if (mlxn_cuda_embedded(mlxn_kernel_text_qkv_prepare, &ptx) == MLXN_OK)
         CHECK_STATUS(mlxn_rope(encoder, &rope), MLXN_OK);
     else
         CHECK_FAILS(mlxn_rope(encoder, &rope), MLXN_ERR_UNSUPPORTED, "it must be compiled, but");
+    free(ptx);
     mlxn_encoder_release(encoder);
     mlxn_buffer_release(rope.input);
     mlxn_buffer_release(rope.positions);
@@ -85,6 +89,28 @@ TEST(cuda_embedded_ptx)
     mlxn_device_release(device);
     cuda_fake_nvrtc();
     CHECK_CLEAN();
+}
+
+/* A file is used for the text that it was made from, and for no other. */
+TEST(cuda_embedded_ptx_of_another_text)
+{
+    const size_t none = 0;
+    char *ptx = NULL;
+    for (size_t i = 0; i < mlxn_cuda_ptx_count; i++) {
+        mlxn_cuda_ptx row = mlxn_cuda_ptx_table[i];
+        if (!*row.bytes)
+            continue;
+        row.text = mlxn_kernel_text_steps;
+        CHECK_FAILS(mlxn_cuda_ptx_load(&row, &ptx), MLXN_ERR_UNSUPPORTED,
+                    "is that of another version of it");
+        row.file++;
+        CHECK_FAILS(mlxn_cuda_ptx_load(&row, &ptx), MLXN_ERR_UNSUPPORTED, "cannot be decoded");
+        row.bytes = &none;
+        CHECK_FAILS(mlxn_cuda_ptx_load(&row, &ptx), MLXN_ERR_UNSUPPORTED, "has no PTX of");
+        CHECK(!ptx);
+    }
+    CHECK_FAILS(mlxn_cuda_embedded(mlxn_kernel_text_steps, &ptx), MLXN_ERR_UNSUPPORTED,
+                "of its own kernels alone");
 }
 
 TEST(cuda_kernel_text_is_refused)
@@ -105,6 +131,43 @@ TEST(cuda_kernel_text_is_refused)
     CHECK_FAILS(cuda_step(encoder, "broken", x, NULL, NULL, 0, 0), MLXN_ERR_COMPILE, "error");
     CHECK_FAILS(cuda_step(encoder, "absent", x, NULL, NULL, 0, 0), MLXN_ERR_DEVICE,
                 "cuModuleGetFunction");
+    mlxn_buffer_release(x);
+    mlxn_encoder_release(encoder);
+    mlxn_device_release(device);
+    CHECK_CLEAN();
+}
+
+/* Constants are macros in front of the text. */
+TEST(cuda_kernel_constants)
+{
+    static const char text[] = "#include <mlxn_emulator.hpp>\n"
+                               "KERNEL(scale, INOUT(float, x, 0))\n"
+                               "{\n    x[k_thread3.x] = x[k_thread3.x] * (float)MLXN_CONSTANT_0\n"
+                               "        + (float)MLXN_CONSTANT_1;\n}\n";
+    static const int32_t constants[] = {3, -7};
+    const float ones[4] = {1, 1, 1, 1};
+    const int64_t n = 4;
+    float got[4] = {0};
+    mlxn_device *device = NULL;
+    mlxn_encoder *encoder = NULL;
+    mlxn_buffer *x = NULL;
+    cuda_fake();
+    REQUIRE_OK(mlxn_device_open("cuda", 0, &device));
+    REQUIRE_OK(mlxn_kernel_register(device, MLXN_DESC(mlxn_kernel_desc, .name = "scale_3",
+                                                      .entry = "scale", .cuda_text = text,
+                                                      .constants = constants, .n_constants = 2)));
+    REQUIRE_OK(mlxn_encoder_create(device, &encoder));
+    REQUIRE_OK(mlxn_buffer_create(device, MLXN_F32, 1, &n, &x));
+    REQUIRE_OK(mlxn_buffer_write(x, 0, ones, sizeof ones));
+    const mlxn_operand operand = {x, MLXN_READ_WRITE};
+    CHECK_STATUS(mlxn_dispatch(encoder, MLXN_DESC(mlxn_dispatch_args, .kernel = "scale_3",
+                                                  .operands = &operand, .n_operands = 1,
+                                                  .groups = {1, 1, 1}, .threads = 4)),
+                 MLXN_OK);
+    CHECK_STATUS(mlxn_encoder_commit(encoder), MLXN_OK);
+    CHECK_STATUS(mlxn_encoder_wait(encoder), MLXN_OK);
+    CHECK_STATUS(mlxn_buffer_read(x, 0, got, sizeof got), MLXN_OK);
+    CHECK(got[0] == -4 && got[3] == -4);
     mlxn_buffer_release(x);
     mlxn_encoder_release(encoder);
     mlxn_device_release(device);
@@ -145,13 +208,13 @@ static void store(const char *text)
 {
     char copy[100];
     snprintf(copy, sizeof copy, "%s", text);
-    mlxn_kernel_cache_store(key, &(mlxn_cuda_code){copy, strlen(copy)});
+    mlxn_kernel_cache_store(key, &(mlxn_code){copy, strlen(copy)});
 }
 
 /* Whether the entry is there and is this text. */
 static int holds(const char *text)
 {
-    mlxn_cuda_code code;
+    mlxn_code code;
     if (!mlxn_kernel_cache_load(key, &code))
         return 0;
     int same = code.bytes == strlen(text) && !memcmp(code.data, text, code.bytes + 1);
@@ -176,7 +239,7 @@ static void damage(const char *path, long at, int byte, long size)
 TEST(cuda_cache_distrusts_files)
 {
     char path[300], other[300];
-    mlxn_cuda_code code;
+    mlxn_code code;
     struct stat info;
     cuda_fake();
     cuda_cache_clear();
@@ -239,9 +302,9 @@ TEST(cuda_cache_processes)
         char *data = malloc(BYTES);
         int bad = 0;
         for (int k = 0; data && k < 100; k++) {
-            mlxn_cuda_code code;
+            mlxn_code code;
             memset(data, 'a' + (i + k) % 26, BYTES);
-            mlxn_kernel_cache_store(key, &(mlxn_cuda_code){data, BYTES});
+            mlxn_kernel_cache_store(key, &(mlxn_code){data, BYTES});
             if (!mlxn_kernel_cache_load(key, &code)) {
                 bad++;
                 continue;

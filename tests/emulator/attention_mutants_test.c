@@ -7,6 +7,11 @@
 static const emu_mutant mutants[] = {
     {"window of one key more", "position - (int)p->window + 1 : 0",
      "position - (int)p->window : 0"},
+    {"max_keys", "position >= p->max_keys ||", ""},
+    {"position past max_keys", "position >= p->max_keys ||", "position > p->max_keys ||"},
+    {"end of the table", "position >= p->table_columns)", "position > p->table_columns)"},
+    {"padding has a sequence", "if (position < 0)\n        return -1;\n    const int64_t seen",
+     "const int64_t seen"},
     {"position against slots", "ATTENTION_LINEAR && position >= p->slots)",
      "ATTENTION_LINEAR && position > p->slots)"},
     {"keys of a ring", "seen > p->slots", "seen > p->slots + 1"},
@@ -25,7 +30,8 @@ static const emu_mutant mutants[] = {
     {"bad entries drop no row", "s.ints[ROW_OK * R + r] = 0;", ""},
     {"head of the query", "head = at.head + r % at.heads;\n        float x",
      "head = at.head;\n        float x"},
-    {"blocks of another lane", "block = (int)lane;", "block = (int)(lane ^ 1u);"},
+    {"blocks of another lane", "block = (int)lane;",
+     "block = (int)(lane % 3u == 0u ? lane : lane ^ 3u);"},
     {"lanes summed otherwise",
      "sum.v[r] += k_xor(sum.v[r], 2u);\n            sum.v[r] += k_xor(sum.v[r], 1u);",
      "sum.v[r] += k_xor(sum.v[r], 1u);\n            sum.v[r] += k_xor(sum.v[r], 2u);"},
@@ -74,7 +80,6 @@ static const emu_mutant mutants[] = {
      "const attention_range"},
     {"split: records of one head", "attention_record(a, at.token, at.head + r, i)",
      "attention_record(a, at.token, at.head, i)"},
-    {"split: unit's first chunk", "c = begin < chunks.first ? chunks.first : begin;", "c = begin;"},
     {"merge: spans end one chunk later", "(u.first + i + 1) % ATTENTION_SPAN == 0",
      "(u.first + i) % ATTENTION_SPAN == 0"},
     {"merge: carry of the span lost", "float span = s.carry[0],", "float span = s.carry[1],"},
@@ -92,7 +97,8 @@ TEST(mutants_of_attention)
                                      .list = mutants,
                                      .count = test_full() ? ALL : QUICK,
                                      .tests = "attention_",
-                                     .schedules = ATTENTION_SCHEDULE_SPLIT});
+                                     .schedules = ATTENTION_SCHEDULE_SPLIT,
+                                     .groups = {1, 0}});
 }
 
 static const emu_mutant decode_mutants[] = {

@@ -186,8 +186,8 @@ static void run_launch(emu_device *d, const mlxn_node *node, const mlxn_gpu_laun
                     .early = launch->early,
                     .unsettled = launch->early && d->checked ? unsettled(d, node, launch) : 0};
     for (int i = 0; i < 2; i++)
-        if (d->groups && l.groups[i] > d->groups)
-            l.groups[i] = d->groups;
+        if (d->groups[i] && l.groups[i] > d->groups[i])
+            l.groups[i] = d->groups[i];
     const emu_library *library =
         launch->text == d->text ? d->library : emu_text(launch->text, d->checked);
     long findings = library ? emu_dispatch(library, &l, &report) : 0;

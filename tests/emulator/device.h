@@ -15,7 +15,7 @@ typedef struct emu_device {
     const char *text;
     const emu_library *library;
     /* how the next dispatches run */
-    uint32_t groups; /* at most so many along x and y, 0: as planned; for texts that take strides */
+    uint32_t groups[2]; /* at most so many along x and y, 0: as planned; for texts that stride */
     uint64_t seed;
     int workers;
     /* for broken text: findings fail no test, a commit does not fail; faults other than `want`

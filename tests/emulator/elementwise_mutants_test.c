@@ -79,8 +79,7 @@ static const emu_mutant norm[] = {
      "sum = k_add_squares(tile, (int)n, g.lane, 0.0f);"},
     {"tiles: second norm of the input", "g, NORM_VALUE_ADDED, r, row)",
      "g, NORM_VALUE_FIRST, r, row)"},
-    {"another tree", "i < n; i += 32) {\n        const float v = tile[i];",
-     "i < n; i += 32) {\n        const float v = tile[i ^ 1];"},
+    {"another tree", "a = x[i], b = x[i + 32],", "a = x[i + 32], b = x[i],"},
     {"output over the second", "k_store(D(), z, o.second, row * a->stride[NORM_ROW_SECOND] + i)",
      "k_store(D(), z, o.output, row * a->stride[NORM_ROW_SECOND] + i)"},
 };
@@ -91,7 +90,7 @@ TEST(mutants_of_elementwise)
                                      .list = elementwise,
                                      .count = COUNT(elementwise),
                                      .tests = "elementwise_",
-                                     .groups = 2});
+                                     .groups = {2, 2}});
 }
 
 TEST(mutants_of_softmax)
@@ -100,7 +99,7 @@ TEST(mutants_of_softmax)
                                      .list = softmax,
                                      .count = COUNT(softmax),
                                      .tests = "elementwise_softmax",
-                                     .groups = 1});
+                                     .groups = {1, 1}});
 }
 
 TEST(mutants_of_norm)
@@ -109,5 +108,5 @@ TEST(mutants_of_norm)
                                      .list = norm,
                                      .count = COUNT(norm),
                                      .tests = "norm_",
-                                     .groups = 1});
+                                     .groups = {1, 1}});
 }

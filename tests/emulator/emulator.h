@@ -29,7 +29,7 @@ typedef struct emu_library emu_library;
 enum { EMU_FAST = 0, EMU_CHECKED_TEXT = 1 };
 
 /* Of the shared objects: one of another version cannot be opened. */
-enum { EMU_VERSION = 2 };
+enum { EMU_VERSION = 4 };
 
 /* NULL after a failure, with the compiler's messages in log. */
 emu_library *emu_compile(const char *text, int checked, char *log, size_t log_size);
@@ -44,13 +44,28 @@ size_t emu_args_bytes(const emu_library *library, const char *kernel);
 /* The parameters that it may write: bit i for parameter i. */
 uint32_t emu_writes(const emu_library *library, const char *kernel);
 
+/* The numbers of the constants (K_CONSTANT) that a text has, as bits: each is compiled in as
+ * MLXN_CONSTANT_<number>, 0 where that is not defined. */
+uint32_t emu_constants(const emu_library *library);
+
 typedef struct emu_buffer {
     void *data; /* NULL: absent, any access is out of bounds */
     size_t bytes;
 } emu_buffer;
 
 /* How a byte was touched, as bits. */
-enum { EMU_TOUCH_READ = 1, EMU_TOUCH_WRITE = 2, EMU_TOUCH_ATOMIC = 4 };
+enum { EMU_TOUCH_READ = 1, EMU_TOUCH_WRITE = 2, EMU_TOUCH_ATOMIC = 4, EMU_PAGE = 4096 };
+
+/* Which bytes of a parameter were touched: flags are added to, byte i of it is flag first + i. */
+typedef struct emu_touched {
+    uint8_t *flags; /* NULL: not wanted */
+    uint8_t *pages; /* 1 for each EMU_PAGE flags of which one is set */
+    size_t first;
+} emu_touched;
+
+/* Zeroed memory of any size; pages that nobody touches cost nothing.  NULL: there is none. */
+void *emu_sparse(size_t bytes);
+void emu_sparse_free(void *memory, size_t bytes);
 
 typedef struct emu_launch {
     const char *kernel;
@@ -61,9 +76,7 @@ typedef struct emu_launch {
     int workers;                 /* OS threads, 1 or 2 */
     int early;                   /* it may start before what it depends on has ended */
     uint32_t unsettled;          /* then: the parameters that earlier dispatches may be writing */
-    /* checked text: for each parameter NULL, or a flag a byte of its buffer, to which how it was
-     * touched is added; NULL: for none */
-    uint8_t *const *touched;
+    const emu_touched *touched;  /* checked text: one a parameter; NULL: for none */
 } emu_launch;
 
 typedef struct emu_report {

@@ -33,6 +33,8 @@ struct runtime {
     void (*barrier)(int site);
     void (*simd_barrier)(int site);
     uint (*exchange)(uint value, uint mask, int site);
+    // The four words that every lane of the simdgroup brings, [lane][word].
+    void (*gather)(const uint *mine, uint *all, int site);
     // The group's array that `key` stands for: memory (fast) or a region (checked).
     void *(*shared)(const void *key, const char *name, size_t bytes);
     void (*wait)();

@@ -8,7 +8,7 @@
  * first of each list. */
 enum { QUICK = 6 };
 #define COUNT(list) (test_full() ? (int)(sizeof(list) / sizeof *(list)) : (int)QUICK)
-enum { SCHEDULES = 3 }; /* of matmul_plan.h */
+enum { SCHEDULES = 3, SIMDGROUP = 4 }; /* of matmul_plan.h */
 
 static const emu_mutant matvec[] = {
     {"no barrier after the activations are brought",
@@ -72,6 +72,42 @@ static const emu_mutant matmul[] = {
     {"virtual lanes start anew", "t += MM_LANES", "t += MM_LANES * 2"},
 };
 
+static const emu_mutant matmul_metal[] = {
+    {"no barrier after a tile is brought",
+     "ms_bring_input(a, quants, scales, t, shared, at);\n        k_barrier();",
+     "ms_bring_input(a, quants, scales, t, shared, at);"},
+    {"no barrier before the next tile", "k_barrier(); /* the tile before has been read */", ";"},
+    {"products overwritten too early", "k_simd_barrier(); /* the products before have been read */",
+     ";"},
+    {"products read too early", "MS_SIMD_COLUMNS);\n    k_simd_barrier();", "MS_SIMD_COLUMNS);"},
+    {"a load by some of the lanes", "const k_matrix lower = k_matrix_load(",
+     "k_matrix lower = k_matrix_zero();\n        if (at.lane < 16)\n            lower = "
+     "k_matrix_load("},
+    {"second scale of q6_k is the first", "acc = ms_add_scaled(read, t, at, acc);",
+     "acc = ms_add_scaled(read, s, at, acc);"},
+    {"scales of q6_k over the whole tile", "Q::kind == K_KIND_DUAL ? 16 : K_TILE", "K_TILE"},
+    {"offset left out", "acc.v[i] = k_fma(read[MS_ROW_SUMS + at.simd_row + i], t, acc.v[i]);", ";"},
+    {"sums without their scale", "k_lane == 0u ? scale : sum * scale",
+     "k_lane == 0u ? scale : sum"},
+    {"scales applied one by one", "k_fma(p[i * MS_SIMD_COLUMNS], column * rows[i], acc.v[i])",
+     "k_fma(p[i * MS_SIMD_COLUMNS] * column, rows[i], acc.v[i])"},
+    {"rows and columns of simdgroups exchanged", "simd % 2 * MS_SIMD_COLUMNS",
+     "simd / 2 * MS_SIMD_COLUMNS"},
+    {"rows past the end read", "at.row + m < a->rows ? at.row + m : a->rows - 1", "at.row + m"},
+    {"columns past the end read", "wanted < last ? wanted : last", "wanted"},
+    {"rows past the end written", "row + i < a->rows && column < a->columns",
+     "column < a->columns"},
+    {"columns past the end written", "row + i < a->rows && column < a->columns",
+     "row + i < a->rows"},
+    {"rounded away from zero", "(y + 0x1.8p23f) - 0x1.8p23f",
+     "(float)(int)(y + (y < 0.0f ? -0.5f : 0.5f))"},
+    {"scale by 128", "scale = k_div(largest, 127.0f)", "scale = k_div(largest, 128.0f)"},
+    {"largest of half a block", "for (uint m = 16u; m > 0u; m /= 2u)",
+     "for (uint m = 8u; m > 0u; m /= 2u)"},
+    {"blocks past the end rounded", "if (row >= args.rows)", "if (row > args.rows)"},
+    {"always the first block", "block % args.tiles * K_TILE", "0"},
+};
+
 static const emu_mutant weight_pack[] = {
     {"rows past the end read", "if (row < a->rows)\n        tile", "if (true)\n        tile"},
     {"superblock scales not written", "(t & 7) != 0", "true"},
@@ -119,6 +155,15 @@ TEST(mutants_of_matmul)
                                      .count = COUNT(matmul),
                                      .tests = "matmul_",
                                      .schedules = SCHEDULES});
+}
+
+TEST(mutants_of_simdgroups)
+{
+    emu_check_mutants(&(emu_mutants){.text = mlxn_kernel_text_matmul_metal,
+                                     .list = matmul_metal,
+                                     .count = COUNT(matmul_metal),
+                                     .tests = "matmul_block",
+                                     .override = SIMDGROUP});
 }
 
 TEST(mutants_of_weight_pack)

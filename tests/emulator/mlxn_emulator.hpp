@@ -6,6 +6,7 @@
 // program that loads the object and hands in a table of functions, so this file stays small and
 // kernel text compiles in under a second.
 #pragma once
+#include <stdlib.h>
 #include <string.h>
 #include "interface.hpp"
 
@@ -14,6 +15,13 @@ namespace emu
 // Static, not inline: the loader would make inline variables one for all objects of the process.
 static const runtime *host;
 static entry *entries;
+static uint32_t constants; // bit i: constant i of the text
+struct constant {
+    constant(int index)
+    {
+        constants |= 1u << index;
+    }
+};
 struct entry_list {
     entry_list(entry *e)
     {
@@ -196,6 +204,11 @@ inline uint exchange(uint v, uint mask, int site)
 {
     return host->exchange(v, mask, site);
 }
+// The number in "(7)"; the name of a macro that is not defined is 0.
+inline int number(const char *text)
+{
+    return *text == '(' ? (int)strtol(text + 1, nullptr, 10) : 0;
+}
 inline uint bits(float f)
 {
     uint u;
@@ -208,12 +221,51 @@ inline float from_bits(uint u)
     memcpy(&f, &u, sizeof f);
     return f;
 }
+
+// ---- matrices of a simdgroup (kernels/matrix.h): lane i has elements 2 i and 2 i + 1, row by row
+struct matrix {
+    float v[2];
+};
+// A load or store needs all lanes, though none needs another's values.
+inline void meet(int site)
+{
+    const uint nothing[4] = {0, 0, 0, 0};
+    uint all[128];
+    host->gather(nothing, all, site);
+}
+inline matrix load_matrix(pointer<const float> p, int pitch, int site)
+{
+    const int64_t at = 2 * (int64_t)host->self()->lane;
+    meet(site);
+    return {{p[at / 8 * pitch + at % 8], p[at / 8 * pitch + at % 8 + 1]}};
+}
+inline void store_matrix(const matrix &m, pointer<float> p, int pitch, int site)
+{
+    const int64_t at = 2 * (int64_t)host->self()->lane;
+    meet(site);
+    p[at / 8 * pitch + at % 8] = m.v[0];
+    p[at / 8 * pitch + at % 8 + 1] = m.v[1];
+}
+inline matrix add_product(const matrix &a, const matrix &b, const matrix &c, int site)
+{
+    const uint mine[4] = {bits(a.v[0]), bits(a.v[1]), bits(b.v[0]), bits(b.v[1])};
+    const int lane = (int)host->self()->lane, row = lane / 4, column = lane % 4 * 2;
+    uint all[128];
+    matrix y = c;
+    host->gather(mine, all, site);
+    for (int k = 0; k < 8; k++)
+        for (int i = 0; i < 2; i++)
+            y.v[i] += from_bits(all[4 * (row * 4 + k / 2) + k % 2]) *
+                      from_bits(all[4 * (k * 4 + column / 2) + 2 + i]);
+    return y;
+}
 } // namespace emu
 
 // The one symbol that the runner looks up.
 extern "C" __attribute__((visibility("default"))) emu::entry *
-mlxn_emulator_load(const emu::runtime *runtime, int *checked)
+mlxn_emulator_load(const emu::runtime *runtime, int *checked, uint32_t *constants)
 {
+    *constants = emu::constants;
     emu::host = runtime;
 #if defined(EMU_CHECKED)
     *checked = 1;
@@ -243,6 +295,9 @@ mlxn_emulator_load(const emu::runtime *runtime, int *checked)
 #define SHARED(T)         emu::pointer<T>
 #define CONSTANT(T)       const T *
 #define REF(T)            const T &
+#define K_CONSTANT(name, i)                         \
+    static const emu::constant name##_constant(i);  \
+    static const int name = emu::number(EMU_TEXT(MLXN_CONSTANT_##i))
 #define SHARED_ARRAY(T, name, n)                                                                 \
     static const char name##_key = 0;                                                            \
     const emu::pointer<T> name = emu::at(emu::host->shared(&name##_key, #name, sizeof(T) * (n)), \
@@ -268,3 +323,9 @@ mlxn_emulator_load(const emu::runtime *runtime, int *checked)
 #define k_uint4(a, b, c, d) (uint4{(a), (b), (c), (d)})
 #define k_uint2(a, b)       (uint2{(a), (b)})
 #define K_UNROLL
+#define K_ROLLED
+typedef emu::matrix k_matrix;
+#define k_matrix_zero()             (emu::matrix{{0.0f, 0.0f}})
+#define k_matrix_load(p, pitch)     emu::load_matrix((p), (pitch), __LINE__)
+#define k_matrix_store(m, p, pitch) emu::store_matrix((m), (p), (pitch), __LINE__)
+#define k_matrix_add(a, b, c)       emu::add_product((a), (b), (c), __LINE__)

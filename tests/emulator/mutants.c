@@ -47,7 +47,9 @@ static int open_device(const emu_mutants *all, const emu_library *library, int c
         return 0;
     d->text = all->text;
     d->library = library;
-    d->groups = all->groups;
+    memcpy(d->groups, all->groups, sizeof d->groups);
+    if (all->tiny)
+        d->traits.processors = 0;
     d->seed = 7;
     d->traits.threads_wanted = checked ? 64 : 0;
     d->traits.schedule = schedule;
@@ -64,9 +66,10 @@ static void run_mutant(const emu_mutants *all, const emu_mutant *mutant)
     char *broken = mutant ? emu_mutate(all->text, mutant) : strdup(all->text);
     const emu_library *library = broken ? emu_compile(broken, 1, log, sizeof log) : NULL;
     int ok = library != NULL;
-    for (int i = all->schedules ? 1 : 0; i <= all->schedules; i++)
+    const int first = all->override ? all->override : all->schedules ? 1 : 0;
+    for (int i = first; i <= (all->override ? first : all->schedules); i++)
         ok = ok && open_device(all, library, 1, i);
-    ok = ok && open_device(all, emu_text(all->text, 0), 0, 0);
+    ok = ok && open_device(all, emu_text(all->text, 0), 0, all->override);
     if (!ok || !freopen("/dev/null", "w", stdout)) /* no notes */
         _exit(BROKEN);
     alarm(SECONDS);

@@ -50,7 +50,8 @@ static int run(variant v, const heads_case *c, const heads_data *d, heads_result
     e->traits.threads_wanted = v.threads;
     e->seed = v.seed;
     e->workers = v.workers;
-    e->groups = v.groups;
+    e->groups[0] = e->groups[1] = v.groups;
+    e->traits.processors = v.groups ? 0 : 4; /* 0: units take two heads a lane */
     return heads_run(on, c, d, r, want);
 }
 
@@ -77,6 +78,8 @@ static void check_case(const heads_case *c, uint64_t *seed, rig_worst *worst)
         {0, QKV_SCHEDULE_AUTO, 0, 6, 1, 0},      {1, QKV_SCHEDULE_COLUMNS, 64, 7, 1, 2},
         {1, QKV_SCHEDULE_GROUP, 64, 10, 1, 2},   {0, QKV_SCHEDULE_GROUP, 512, 11, 1, 0},
         {0, QKV_SCHEDULE_COLUMNS, 256, 8, 2, 0}, {0, QKV_SCHEDULE_COLUMNS, 32, 9, 1, 2},
+        {1, QKV_SCHEDULE_UNITS, 64, 12, 1, 2},   {0, QKV_SCHEDULE_UNITS, 128, 13, 1, 0},
+        {0, QKV_SCHEDULE_UNITS, 32, 14, 2, 2},
     };
     int n_cpu;
     const rig_device *cpu = rig_cpu_devices(&n_cpu);

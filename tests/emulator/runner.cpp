@@ -18,6 +18,7 @@ struct emu_library {
     };
     void *handle;
     bool checked;
+    uint32_t constants;
     std::vector<kernel> kernels;
 };
 
@@ -90,7 +91,7 @@ static std::string compile_command(const std::string &source, const std::string 
 emu_library *emu_open(const char *object, char *log, size_t log_size)
 {
     void *handle = dlopen(object, RTLD_NOW | RTLD_LOCAL);
-    typedef emu::entry *(*loader)(const emu::runtime *, int *);
+    typedef emu::entry *(*loader)(const emu::runtime *, int *, uint32_t *);
     loader start = handle ? (loader)dlsym(handle, "mlxn_emulator_load") : nullptr;
     if (!start) {
         snprintf(log, log_size, "%s", dlerror());
@@ -99,8 +100,9 @@ emu_library *emu_open(const char *object, char *log, size_t log_size)
         return nullptr;
     }
     int checked = 0;
-    emu_library *library = new emu_library{handle, false, {}};
-    for (const emu::entry *e = start(&emu::runtime_table, &checked); e; e = e->next)
+    emu_library *library = new emu_library{handle, false, 0, {}};
+    for (const emu::entry *e = start(&emu::runtime_table, &checked, &library->constants); e;
+         e = e->next)
         library->kernels.push_back({e, parse(e->parameters)});
     library->checked = checked != 0;
     return library;
@@ -149,6 +151,11 @@ int emu_parameters(const emu_library *library, const char *kernel)
 {
     const emu_library::kernel *k = find(library, kernel);
     return k ? (int)k->parameters.size() : -1;
+}
+
+uint32_t emu_constants(const emu_library *library)
+{
+    return library->constants;
 }
 
 size_t emu_args_bytes(const emu_library *library, const char *kernel)

@@ -39,6 +39,26 @@ asm(".text\n.globl emu_switch\n"
     "  add sp, sp, #160\n  ret\n");
 #endif
 
+/* Small ones from the heap, which is quicker. */
+enum { SPARSE_BYTES = 1 << 20 };
+
+void *emu_sparse(size_t bytes)
+{
+    if (bytes < SPARSE_BYTES)
+        return calloc(1, bytes);
+    void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? nullptr : memory;
+}
+
+void emu_sparse_free(void *memory, size_t bytes)
+{
+    if (bytes < SPARSE_BYTES)
+        free(memory);
+    else if (memory)
+        munmap(memory, bytes);
+}
+
 namespace emu
 {
 enum { MAX_THREADS = 1024, MAX_BUFFERS = 31 };
@@ -48,7 +68,7 @@ enum fiber_state { READY, AT_BARRIER, AT_SIMD_BARRIER, AT_SHUFFLE, DONE };
 struct shadow_range {
     char *base;
     size_t bytes;
-    cell *cells; // calloc: pages that are never touched cost nothing
+    cell *cells; // sparse
 };
 
 struct region {
@@ -70,7 +90,7 @@ struct fiber {
     uint32_t barriers, simd_barriers;
     int site;
     unsigned shuffles;
-    uint slot[2];
+    uint slot[2][4];
 #if defined(EMU_ASAN)
     void *fake_stack;
 #endif
@@ -275,12 +295,15 @@ static int check_byte(worker *w, const region *r, cell *c, const record &a, int6
     return 0;
 }
 
-static void note_touch(uint8_t *flags, unsigned size, int kind)
+static void note_touch(const emu_touched &t, int64_t at, unsigned size, int kind)
 {
     static const uint8_t bits[] = {EMU_TOUCH_READ, EMU_TOUCH_WRITE, EMU_TOUCH_ATOMIC};
+    uint8_t *flags = t.flags + t.first + at;
     for (unsigned i = 0; i < size; i++)
-        if (!(__atomic_load_n(flags + i, __ATOMIC_RELAXED) & bits[kind]))
+        if (!(__atomic_load_n(flags + i, __ATOMIC_RELAXED) & bits[kind])) {
             __atomic_fetch_or(flags + i, bits[kind], __ATOMIC_RELAXED);
+            __atomic_store_n(t.pages + (t.first + at + i) / EMU_PAGE, 1, __ATOMIC_RELAXED);
+        }
 }
 
 // An access to device memory before k_wait().
@@ -302,9 +325,9 @@ static char *access_memory(region *r, int64_t at, unsigned size, int kind)
                 inside ? ", misaligned" : "");
         return (char *)memset(w->scratch, 0x7f, sizeof w->scratch);
     }
-    uint8_t *const *touched = w->j->launch.touched;
-    if (touched && !r->shared && touched[r->parameter])
-        note_touch(touched[r->parameter] + at, size, kind);
+    const emu_touched *touched = w->j->launch.touched;
+    if (touched && !r->shared && touched[r->parameter].flags)
+        note_touch(touched[r->parameter], at, size, kind);
     if (w->j->launch.early && !w->current->waited && !r->shared)
         check_early(w, r, at, kind);
     if (r->shadow) {
@@ -381,14 +404,26 @@ static uint exchange_lanes(uint value, uint mask, int site)
     worker *w = me();
     fiber *f = w->current;
     const unsigned slot = f->shuffles++ & 1;
-    f->slot[slot] = value;
+    f->slot[slot][0] = value;
     yield(AT_SHUFFLE, site);
     const unsigned other = f->id ^ (mask & 31);
-    return other < w->j->launch.threads ? w->fibers[other].slot[slot] : 0;
+    return other < w->j->launch.threads ? w->fibers[other].slot[slot][0] : 0;
 }
 
-const runtime runtime_table = {self,           access_memory, barrier, simd_barrier,
-                               exchange_lanes, shared_memory, wait};
+static void gather_lanes(const uint *mine, uint *all, int site)
+{
+    worker *w = me();
+    fiber *f = w->current;
+    const unsigned slot = f->shuffles++ & 1, first = f->id & ~31u;
+    memcpy(f->slot[slot], mine, sizeof f->slot[slot]);
+    yield(AT_SHUFFLE, site);
+    memset(all, 0, 32 * sizeof f->slot[slot]);
+    for (unsigned i = 0; i < 32 && first + i < w->j->launch.threads; i++)
+        memcpy(all + 4 * i, w->fibers[first + i].slot[slot], sizeof f->slot[slot]);
+}
+
+const runtime runtime_table = {self,           access_memory, barrier,       simd_barrier,
+                               exchange_lanes, gather_lanes,  shared_memory, wait};
 
 // ---- a group
 
@@ -546,7 +581,8 @@ static void prepare_worker(worker *w, job *j, const std::vector<parameter> &para
     w->arrays.clear();
     w->ranges = j->checked ? writable(*j, parameters) : std::vector<shadow_range>();
     for (shadow_range &r : w->ranges)
-        r.cells = (cell *)calloc(r.bytes, sizeof(cell)); // all zero is an empty cell
+        if (!(r.cells = (cell *)emu_sparse(r.bytes * sizeof(cell)))) // all zero is an empty cell
+            abort();
     for (size_t i = 0; i < parameters.size(); i++) {
         const emu_buffer &b = j->launch.buffers[i];
         region r = {parameters[i].name, (char *)b.data, b.data ? b.bytes : 0,
@@ -619,7 +655,7 @@ static std::unique_ptr<worker> take_worker()
 static void return_worker(std::unique_ptr<worker> w)
 {
     for (shadow_range &r : w->ranges)
-        free(r.cells);
+        emu_sparse_free(r.cells, r.bytes * sizeof(cell));
     w->ranges.clear();
     std::lock_guard<std::mutex> hold(pool_lock);
     pool.push_back(std::move(w));

@@ -248,6 +248,31 @@ TEST(metal_missing_barrier)
     metalsim.checked = checked;
 }
 
+/* And those that nothing needs: the tracker's own never are. */
+TEST(metal_idle_barrier)
+{
+    bench b;
+    const int checked = metalsim.checked;
+    metalsim.checked = 1;
+    REQUIRE(set_up(&b));
+    for (int idle = 0; idle < 2; idle++) {
+        const metalsim_counts before = metalsim_count;
+        CHECK_STATUS(add(b.encoder, b.x, b.y, 1, 64), MLXN_OK);
+        if (idle)
+            CHECK_STATUS(mlxn_encoder_barrier(b.encoder), MLXN_OK);
+        CHECK_STATUS(add(b.encoder, b.x, b.z, 1, 64), MLXN_OK); /* reads what was read */
+        CHECK_STATUS(add(b.encoder, b.z, b.y, 1, 64),
+                     MLXN_OK); /* reads and writes what was written */
+        CHECK_STATUS(mlxn_encoder_commit(b.encoder), MLXN_OK);
+        CHECK_STATUS(mlxn_encoder_wait(b.encoder), MLXN_OK);
+        CHECK_STATUS(mlxn_encoder_reset(b.encoder), MLXN_OK);
+        CHECK(metalsim_count.barriers - before.barriers == 1 + idle);
+        CHECK(metalsim_count.idle_barriers - before.idle_barriers == idle);
+    }
+    tear_down(&b);
+    metalsim.checked = checked;
+}
+
 TEST(metal_commits_in_flight)
 {
     enum { ENCODERS = 8 };
@@ -319,6 +344,55 @@ TEST(metal_kernel_refusals)
     refuse(&b, mlxn_kernel_text_user, 2048, 0, MLXN_ERR_UNSUPPORTED, "at most 1024");
     refuse(&b, mlxn_kernel_text_user, 64, 40000, MLXN_ERR_UNSUPPORTED, "group memory");
     refuse(&b, NULL, 64, 0, MLXN_ERR_UNSUPPORTED, "no code");
+    tear_down(&b);
+}
+
+/* x * times + plus, both compiled in; under two names with numbers of their own. */
+TEST(metal_function_constants)
+{
+    static const char text[] = "#include <mlxn_emulator.hpp>\n"
+                               "K_CONSTANT(times, 0);\nK_CONSTANT(plus, 2);\n"
+                               "KERNEL(scale, IN(float, x, 0), OUT(float, y, 1))\n"
+                               "{\n    const int i = (int)k_thread3.x;\n"
+                               "    y[i] = x[i] * (float)times + (float)plus;\n}\n";
+    static const int32_t first[] = {3, 0, -7}, second[] = {-2147483647, 0, 5};
+    mlxn_kernel_desc user = {.size = sizeof user,
+                             .name = "scale_3",
+                             .entry = "scale",
+                             .metal_text = text,
+                             .constants = first,
+                             .n_constants = 3};
+    bench b;
+    REQUIRE(set_up(&b));
+    const mlxn_operand to_y[] = {{b.x, MLXN_READ}, {b.y, MLXN_WRITE}};
+    const mlxn_operand to_z[] = {{b.x, MLXN_READ}, {b.z, MLXN_WRITE}};
+    mlxn_dispatch_args run = {
+        .size = sizeof run, .n_operands = 2, .groups = {1, 1, 1}, .threads = N};
+    CHECK_STATUS(mlxn_kernel_register(b.device, &user), MLXN_OK);
+    user.name = "scale_least";
+    user.constants = second;
+    CHECK_STATUS(mlxn_kernel_register(b.device, &user), MLXN_OK);
+    run.kernel = "scale_3";
+    run.operands = to_y;
+    CHECK_STATUS(mlxn_dispatch(b.encoder, &run), MLXN_OK);
+    run.kernel = "scale_least";
+    run.operands = to_z;
+    CHECK_STATUS(mlxn_dispatch(b.encoder, &run), MLXN_OK);
+    CHECK_STATUS(mlxn_encoder_commit(b.encoder), MLXN_OK);
+    CHECK_STATUS(mlxn_encoder_wait(b.encoder), MLXN_OK);
+    CHECK_STATUS(mlxn_encoder_reset(b.encoder), MLXN_OK);
+    CHECK(value_of(b.y) == -4 && value_of(b.z) == -2147483647.0f + 5);
+    user.name = "scale_some"; /* the text has a constant 2 */
+    user.n_constants = 2;
+    CHECK_STATUS(mlxn_kernel_register(b.device, &user), MLXN_OK);
+    run.kernel = "scale_some";
+    CHECK_FAILS(mlxn_dispatch(b.encoder, &run), MLXN_ERR_COMPILE, "constant 2 has no value");
+    user.name = "scale_none";
+    user.entry = NULL;
+    user.n_constants = 3;
+    CHECK_STATUS(mlxn_kernel_register(b.device, &user), MLXN_OK);
+    run.kernel = "scale_none";
+    CHECK_FAILS(mlxn_dispatch(b.encoder, &run), MLXN_ERR_COMPILE, "no function of this name");
     tear_down(&b);
 }
 

@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 
+from tally import Tally
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 # what C++14 has and the Metal language takes without saying more
 PLAIN = set("""if else for while do break continue return switch case default const static inline
@@ -61,7 +63,7 @@ def constructs(text):
     found |= {f"{space}::{name}" for space, name in qualified if space not in own}
     bare = re.sub(r"\b[a-z]\w*::\w+", "", bare)
     for name in set(re.findall(r"\b[A-Za-z_]\w*\b", bare)) - own:
-        called = re.search(rf"\b{name}\s*(<\w+>)?\(", bare)
+        called = re.search(rf"\b{name}\s*(<[\w, ]+>)?\(", bare)
         if name in CPP - PLAIN or name in SPACES or (TYPE.match(name) and name not in PLAIN):
             found.add(name)
         elif called and name not in PLAIN and not re.search(rf"\b\w+ {name}\(\w*\)?;", bare):
@@ -117,6 +119,7 @@ def braced(text):
 def compile_errors(text, folder):
     """What clang says of it as C++14 with address spaces."""
     text = re.sub(r"^#pragma METAL.*$", "", text, flags=re.M)
+    text = re.sub(r"\[\[function_constant\(\d+\)\]\];", "= 1;", text)
     text = braced(text)
     text = re.sub(r"(?<=[{;])(\s*)threadgroup (\w+ \w+\[)", r"\1static threadgroup \2", text)
     path = os.path.join(folder, "text.cpp")
@@ -158,7 +161,7 @@ def read_list(root):
 
 def asked_version(root):
     with open(os.path.join(root, "src/backends/metal/library.c")) as file:
-        name = re.search(r"language = MTLLanguageVersion(\d)_(\d)", file.read())
+        name = re.search(r"metal_language = MTLLanguageVersion(\d)_(\d)", file.read())
     return int(name.group(1)), int(name.group(2))
 
 
@@ -178,21 +181,15 @@ PLANTED = [
     ("a write through IN", BODY + "    x[0] = 1.0f;\n    y[0] = x[0];\n}\n"),
     ("C++", BODY + "    auto v = x[0];\n    y[0] = v;\n}\n"),
 ]
+CONSTANTS = "K_CONSTANT(k_width, 0);\n" + BODY + "    y[0] = x[0] * (float)k_width;\n}\n"
 GOOD = BODY + "    SHARED_ARRAY(float, s, 4);\n    s[0] = x[0];\n    k_barrier();\n    y[0] = s[0];\n}\n"
 
 
 def main():
     root, build = sys.argv[1], sys.argv[2]
     listed, version = read_list(root), asked_version(root)
-    passed = failed = 0
+    tally = Tally()
     used = set()
-
-    def count(good, why):
-        nonlocal passed, failed
-        passed += bool(good)
-        failed += not good
-        if not good:
-            print(why)
 
     names = {os.path.basename(p)[:-len(".kernel")]
              for p in glob.glob(f"{root}/src/ops/*/*.kernel") if not p.endswith("_cuda.kernel")}
@@ -203,19 +200,21 @@ def main():
         for name, text in texts.items():
             problems, its = check(text, listed, version, folder)
             used |= its
-            count(not problems, f"{name}: " + "\n".join(problems))
+            tally.count(not problems, f"{name}: " + "\n".join(problems))
+        problems, its = check(head + CONSTANTS, listed, version, folder)
+        used |= its  # a user's text: no text of the library has constants
+        tally.count(not problems, f"a text with function constants: {problems}")
         for name in sorted(set(listed) - used):
-            count(False, f"docs/metal-language.md lists {name}, which no text uses")
+            tally.count(False, f"docs/metal-language.md lists {name}, which no text uses")
         problems, _ = check(head + GOOD, listed, version, folder)
-        count(not problems, f"a good text: {problems}")
+        tally.count(not problems, f"a good text: {problems}")
         for why, text in PLANTED:
             problems, _ = check(head + text, listed, version, folder)
-            count(problems, f"not found: {why}")
+            tally.count(problems, f"not found: {why}")
         problems, _ = check(head + GOOD, listed, (1, 0), folder)
-        count(problems, "not found: a version that is too old")
+        tally.count(problems, "not found: a version that is too old")
     print(f"{len(texts)} texts, {len(used)} constructs")
-    print(f"{passed} passed, {failed} failed")
-    return failed > 0
+    return tally.end()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import re
 import sys
 import types
 
+from tally import Tally
+
 
 def split_encoding(encoding):
     """The types of an Objective-C type encoding, offsets left out."""
@@ -256,29 +258,20 @@ def main():
     root, folder = sys.argv[1], sys.argv[2]
     pyobjc, metal_cpp = Pyobjc(folder), MetalCpp(os.path.join(folder, "metal-cpp"))
     beliefs = Beliefs(root, sys.argv[3] if len(sys.argv) > 3 else None)
-    passed = failed = 0
-
-    def count(good, why):
-        nonlocal passed, failed
-        passed += bool(good)
-        failed += not good
-        if not good:
-            print(why)
-
+    tally = Tally()
     for message in beliefs.messages:
         problems = check_message(message, pyobjc, metal_cpp)
-        count(not problems, "\n".join(problems))
+        tally.count(not problems, "\n".join(problems))
     for name, value in beliefs.constants.items():
         problems = check_constant(name, value, pyobjc)
-        count(not problems, "\n".join(problems))
+        tally.count(not problems, "\n".join(problems))
     for message in PLANTED:
-        count(check_message(message, pyobjc, metal_cpp), f"not found: {message}")
+        tally.count(check_message(message, pyobjc, metal_cpp), f"not found: {message}")
     for name, value in PLANTED_CONSTANTS:
-        count(check_constant(name, value, pyobjc), f"not found: {name} = {value}")
+        tally.count(check_constant(name, value, pyobjc), f"not found: {name} = {value}")
     print(f"{len(beliefs.messages)} methods, {len(beliefs.constants)} constants; known: "
           f"{len(pyobjc.methods)} selectors of pyobjc, {len(metal_cpp.found)} of metal-cpp")
-    print(f"{passed} passed, {failed} failed")
-    return failed > 0
+    return tally.end()
 
 
 sys.exit(main())

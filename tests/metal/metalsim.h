@@ -27,8 +27,9 @@ typedef struct metalsim_settings {
     int macos;                 /* major version: methods of later systems are not there */
 } metalsim_settings;
 /* In force from the next use on; they start as checked, seed 1, 1 worker, 1024, 1009, 15.  With
- * METALSIM_FAST in the environment as unchecked, in order, 2 workers: for programs that do not know
- * of the simulator. */
+ * METALSIM_FAST in the environment as unchecked, in order, 2 workers, and with METALSIM_COUNTS some
+ * counts are printed at the end, where objects that live are a failure: for programs that do not
+ * know of the simulator. */
 METALSIM_API extern metalsim_settings metalsim;
 
 typedef enum metalsim_failure {
@@ -36,6 +37,7 @@ typedef enum metalsim_failure {
     METALSIM_FAIL_BUFFER,   /* an allocation gives nil */
     METALSIM_FAIL_LIBRARY,  /* a text does not compile */
     METALSIM_FAIL_PIPELINE, /* a pipeline cannot be made */
+    METALSIM_FAIL_ARCHIVE,  /* a binary archive cannot be opened, added to or written */
     METALSIM_FAIL_COMMANDS, /* a command buffer ends with an error */
     METALSIM_FAIL_LOST,     /* the device is removed: so does every one after it */
     METALSIM_FAILURES
@@ -51,8 +53,11 @@ METALSIM_API long metalsim_live(char *list, size_t size);
 typedef struct metalsim_counts {
     long dispatches, barriers, command_buffers, encoders, pipeline_changes, buffer_changes,
         offset_changes;
+    long idle_barriers;          /* of checked text, that no dispatch needed */
+    long objects;                /* ever made */
     long in_flight_max;          /* command buffers committed and not completed */
     long resident;               /* allocations in residency sets */
+    long compiled, archived;     /* pipelines that were compiled; that an archive had */
     unsigned long language;      /* of the newest library */
     int precise;                 /* whether it was compiled without fast maths */
     unsigned long asked_threads; /* of the newest pipeline's descriptor */

@@ -67,15 +67,25 @@ struct class
     {                                                                                     \
         sim_register(&name_##_class);                                                     \
     }
+/* A method without arguments that gives a value. */
+#define GETTER(name, type, owner, ...)         \
+    static type name(owner *self, SEL command) \
+    {                                          \
+        (void)self;                            \
+        (void)command;                         \
+        return __VA_ARGS__;                    \
+    }
 #define NO_METHODS(list) static const method list[] = {{"", "", NULL, 0}}
 
-extern class NSObject_class, NSObject_meta, NSString_class, NSError_class;
+extern class NSObject_class, NSObject_meta, NSString_class, NSError_class, NSArray_class;
 void sim_register(class *c);
 __attribute__((noreturn, format(printf, 1, 2))) void sim_misuse(const char *format, ...);
 void *sim_new(class *c, size_t size); /* zeroed, one reference */
 id sim_retain(id object);
 void sim_release(id object); /* NULL is fine */
 id sim_autorelease(id object);
+void sim_set(id *place, id object);                 /* a property that retains */
+uint64_t sim_hash(uint64_t hash, const char *text); /* from 0 on */
 /* Ends the program unless it is an instance of the class. */
 void *sim_is(void *object, const class *c, const char *where);
 int sim_dead(id object);
@@ -120,6 +130,11 @@ enum {
     MAX_GROUP_THREADS = 1024,
 };
 
+/* A flag (emulator.h) for every byte, 1 for every page that has some; NULL: not watched. */
+typedef struct watched {
+    uint8_t *flags, *pages;
+} watched;
+
 typedef struct buffer {
     struct object object;
     char *memory;
@@ -127,11 +142,35 @@ typedef struct buffer {
     int wrapped; /* memory of the caller */
     block *deallocator;
     id label;
-    /* checked text: flags (emulator.h) of every byte, by the present dispatch and by those since
-     * the last barrier */
-    uint8_t *now, *since_barrier;
+    /* checked text: what was touched by the present dispatch, by those since the last barrier, and
+     * by those between it and the one before */
+    watched now, since, before;
     const char *last; /* kernel that touched it last */
 } buffer;
+
+/* A text that was compiled, kept to the end of the program. */
+typedef struct compiled {
+    const emu_library *library;
+    uint64_t hash;
+} compiled;
+
+typedef struct library {
+    struct object object;
+    const compiled *code; /* where the text has function constants: none can be run */
+    char *text;
+} library;
+typedef struct function {
+    struct object object;
+    library *library;
+    const compiled *code;
+    char *name;
+} function;
+typedef struct pipeline_descriptor {
+    struct object object;
+    id function, label, archives;
+    NSUInteger max_threads;
+    BOOL whole;
+} pipeline_descriptor;
 
 typedef struct pipeline {
     struct object object;
@@ -142,8 +181,40 @@ typedef struct pipeline {
     NSUInteger max_threads;
 } pipeline;
 
+typedef struct bound {
+    enum { UNBOUND, NIL, BUFFER, BYTES } kind;
+    buffer *buffer;
+    NSUInteger offset, length;
+    unsigned char *bytes;
+} bound;
+
+/* The barrier in front of a dispatch: none, of an encoder, asked for. */
+enum { TOGETHER, FIRST, ASKED };
+typedef struct dispatch {
+    struct dispatch *next;
+    const pipeline *pipeline;
+    int barrier;
+    size3 groups, threads;
+    int n;
+    bound bounds[MAX_INDEX];
+} dispatch;
+
+/* Runs a list of dispatches; the first thing that goes wrong becomes *problem. */
+void sim_run(dispatch *first, char *problem, size_t size);
+/* Frees all that sim_run.c notes of a buffer. */
+void sim_forget(buffer *b);
+
 extern class MTLBuffer_class, MTLComputePipelineState_class, MTLCommandQueue_class,
-    MTLResidencySet_class, MTLFunction_class;
+    MTLResidencySet_class, MTLFunction_class, MTLComputePipelineDescriptor_class;
 id sim_queue_new(void);
+/* Whether an archive of the NSArray (NULL: empty) has the descriptor's code. */
+int sim_archives_have(id archives, const pipeline_descriptor *d);
+
+/* Methods of the device. */
+id sim_new_library(id self, SEL command, id source, id options, id *error);
+id sim_new_pipeline(id self, SEL command, id descriptor, NSUInteger options, id *reflection,
+                    id *error);
+id sim_new_pipeline_of_function(id self, SEL command, id function, id *error);
+id sim_new_archive(id self, SEL command, id descriptor, id *error);
 
 #endif

@@ -1,31 +1,13 @@
 /* sim_command.c - the simulated queue, command buffers and compute encoders.
  *
- * A queue runs its command buffers in the order of their commits, on a thread of its own.  Between
- * two barriers of an encoder dispatches run in random order (a concurrent encoder promises none),
- * and for checked text every byte they touch is noted: two that touch the same byte, one of them
- * writing, need a barrier.  Between encoders and between command buffers there is always one, as
- * Metal tracks hazards of tracked resources there. */
+ * A queue runs its command buffers in the order of their commits, on a thread of its own
+ * (sim_run.c).  Between encoders and between command buffers there is always a barrier, as Metal
+ * tracks hazards of tracked resources there. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "sim.h"
-
-typedef struct bound {
-    enum { UNBOUND, NIL, BUFFER, BYTES } kind;
-    buffer *buffer;
-    NSUInteger offset, length;
-    unsigned char *bytes;
-} bound;
-
-typedef struct dispatch {
-    struct dispatch *next;
-    const pipeline *pipeline;
-    int barrier; /* in front of it, or the first of an encoder */
-    size3 groups, threads;
-    int n;
-    bound bounds[MAX_INDEX];
-} dispatch;
 
 typedef struct queue {
     struct object object;
@@ -64,7 +46,7 @@ typedef struct commands {
 typedef struct encoder {
     struct object object;
     commands *commands;
-    int ended, concurrent, barrier;
+    int ended, concurrent, barrier; /* as in dispatch, of the next one */
     const pipeline *pipeline;
     NSUInteger group_memory[MAX_INDEX];
     bound bounds[MAX_INDEX];
@@ -158,7 +140,7 @@ static void encoder_barrier(encoder *self, SEL command, NSUInteger scope)
     check_open(self, command);
     if (scope != 1)
         sim_misuse("[MTLComputeCommandEncoder %s]: scope %lu; buffers are 1", command, scope);
-    self->barrier = 1;
+    self->barrier = ASKED;
     metalsim_count.barriers++;
 }
 static void check_dispatch(const encoder *e, SEL command, size3 groups, size3 threads)
@@ -187,12 +169,12 @@ static void encoder_dispatch(encoder *self, SEL command, size3 groups, size3 thr
     check_dispatch(self, command, groups, threads);
     dispatch *d = calloc(1, sizeof *d);
     d->pipeline = self->pipeline;
-    d->barrier = self->barrier || !self->concurrent;
+    d->barrier = self->barrier || self->concurrent ? self->barrier : FIRST;
     d->groups = groups;
     d->threads = threads;
     d->n = self->pipeline->n_parameters;
     memcpy(d->bounds, self->bounds, sizeof d->bounds);
-    self->barrier = 0;
+    self->barrier = TOGETHER;
     *self->commands->last = d;
     self->commands->last = &d->next;
     metalsim_count.dispatches++;
@@ -230,130 +212,13 @@ static const method MTLComputeCommandEncoder_methods[] = {
 NO_METHODS(MTLComputeCommandEncoder_own);
 CLASS(MTLComputeCommandEncoder, &NSObject_class, 0, encoder_destroy, 0)
 
-/* ---- running ---- */
+/* ---- completion ---- */
 
 static double now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* What is at fault in the two sets of flags of one byte; NULL: nothing. */
-static const char *conflict(unsigned before, unsigned present)
-{
-    if (present & EMU_TOUCH_WRITE && before)
-        return before & EMU_TOUCH_WRITE ? "writes what was written" : "writes what was read";
-    if (present & EMU_TOUCH_READ && before & (EMU_TOUCH_WRITE | EMU_TOUCH_ATOMIC))
-        return "reads what was written";
-    if (present & EMU_TOUCH_ATOMIC && before & (EMU_TOUCH_READ | EMU_TOUCH_WRITE))
-        return "changes what was touched";
-    return NULL;
-}
-
-/* Adds what a dispatch touched of a buffer to what has been since the barrier. */
-static void merge(buffer *b, const dispatch *d, char *problem, size_t size)
-{
-    for (NSUInteger i = 0; i < b->length; i++) {
-        const char *what = b->now[i] ? conflict(b->since_barrier[i], b->now[i]) : NULL;
-        if (what && !*problem)
-            snprintf(problem, size, "missing barrier: %s %s by %s since the last one (byte %lu)",
-                     d->pipeline->entry, what, b->last, i);
-        b->since_barrier[i] |= b->now[i];
-    }
-    memset(b->now, 0, b->length);
-    b->last = d->pipeline->entry;
-}
-
-static void run_dispatch(const dispatch *d, char *problem, size_t size)
-{
-    emu_buffer buffers[MAX_INDEX];
-    uint8_t *touched[MAX_INDEX] = {NULL};
-    emu_report report;
-    for (int i = 0; i < d->n; i++) {
-        const bound *at = &d->bounds[i];
-        if (at->kind == BYTES) {
-            buffers[i] = (emu_buffer){at->bytes, at->length};
-            continue;
-        }
-        if (sim_dead(&at->buffer->object))
-            sim_misuse("%s: the buffer at index %d was freed while a command buffer uses it",
-                       d->pipeline->entry, i);
-        buffers[i] = (emu_buffer){at->buffer->memory + at->offset, at->buffer->length - at->offset};
-        if (at->buffer->now)
-            touched[i] = at->buffer->now + at->offset;
-    }
-    if (sim_dead((id)&d->pipeline->object))
-        sim_misuse("%s: the pipeline was freed while a command buffer uses it", d->pipeline->entry);
-    const emu_launch launch = {.kernel = d->pipeline->entry,
-                               .buffers = buffers,
-                               .n_buffers = d->n,
-                               .groups = {(uint32_t)d->groups.width, (uint32_t)d->groups.height,
-                                          (uint32_t)d->groups.depth},
-                               .threads = (uint32_t)d->threads.width,
-                               .seed = metalsim.seed,
-                               .workers = metalsim.workers,
-                               .touched = touched};
-    if (emu_dispatch(d->pipeline->library, &launch, &report) && !*problem)
-        snprintf(problem, size, "%s", report.first);
-    if (report.shared_bytes > MAX_GROUP_MEMORY && !*problem)
-        snprintf(problem, size, "%s: %zu bytes of group memory, at most %d", d->pipeline->entry,
-                 report.shared_bytes, MAX_GROUP_MEMORY);
-    for (int i = 0; i < d->n; i++)
-        if (touched[i])
-            merge(d->bounds[i].buffer, d, problem, size);
-}
-
-/* The flags of every buffer of a run of dispatches: made, or freed. */
-static void watch(dispatch *const *run, int n, int on)
-{
-    for (int k = 0; k < n; k++)
-        for (int i = 0; i < run[k]->n; i++) {
-            buffer *b = run[k]->bounds[i].kind == BUFFER ? run[k]->bounds[i].buffer : NULL;
-            if (!b || sim_dead(&b->object) || !b->now == !on)
-                continue;
-            free(b->now);
-            free(b->since_barrier);
-            b->now = on ? calloc(1, b->length) : NULL;
-            b->since_barrier = on ? calloc(1, b->length) : NULL;
-        }
-}
-
-/* Dispatches with no barrier between them. */
-static void run_together(dispatch **run, int n, uint64_t *random, char *problem, size_t size)
-{
-    if (metalsim.checked)
-        watch(run, n, 1);
-    for (int left = n; left > 0; left--) {
-        *random = *random * 6364136223846793005u + 1442695040888963407u;
-        const int pick = metalsim.seed ? (int)((*random >> 33) % (uint64_t)left) : 0;
-        run_dispatch(run[pick], problem, size);
-        dispatch *const done = run[pick];
-        if (metalsim.seed) {
-            run[pick] = run[left - 1];
-            run[left - 1] = done;
-        } else {
-            run++;
-        }
-    }
-    if (metalsim.checked)
-        watch(metalsim.seed ? run : run - n, n, 0);
-}
-
-static void run_commands(commands *c, char *problem, size_t size)
-{
-    enum { TOGETHER = 512 };
-    dispatch *run[TOGETHER];
-    uint64_t random = metalsim.seed;
-    int n = 0;
-    for (dispatch *d = c->first; d; d = d->next) {
-        if (d->barrier || n == TOGETHER) {
-            run_together(run, n, &random, problem, size);
-            n = 0;
-        }
-        run[n++] = d;
-    }
-    run_together(run, n, &random, problem, size);
 }
 
 static void complete(commands *c)
@@ -365,7 +230,7 @@ static void complete(commands *c)
     else if (sim_fails(METALSIM_FAIL_COMMANDS))
         c->error = sim_error_new(ERROR_INTERNAL, "a planned failure");
     else
-        run_commands(c, problem, sizeof problem);
+        sim_run(c->first, problem, sizeof problem);
     if (*problem)
         c->error = sim_error_new(ERROR_INTERNAL, problem);
     c->end = now();
@@ -409,7 +274,7 @@ static id commands_encoder_of(commands *self, SEL command, NSUInteger type)
     encoder *e = sim_new(&MTLComputeCommandEncoder_class, sizeof *e);
     e->commands = (commands *)sim_retain(&self->object);
     e->concurrent = type == 1;
-    e->barrier = 1;
+    e->barrier = FIRST;
     self->encoding = 1;
     metalsim_count.encoders++;
     return sim_autorelease(&e->object);
@@ -452,26 +317,10 @@ static void commands_wait(commands *self, SEL command)
         pthread_cond_wait(&self->queue->changed, &self->queue->lock);
     pthread_mutex_unlock(&self->queue->lock);
 }
-static NSUInteger commands_status(commands *self, SEL command)
-{
-    (void)command;
-    return (NSUInteger)self->status;
-}
-static id commands_error(commands *self, SEL command)
-{
-    (void)command;
-    return self->error;
-}
-static double commands_start(commands *self, SEL command)
-{
-    (void)command;
-    return self->start;
-}
-static double commands_end(commands *self, SEL command)
-{
-    (void)command;
-    return self->end;
-}
+GETTER(commands_status, NSUInteger, commands, (NSUInteger)self->status)
+GETTER(commands_error, id, commands, self->error)
+GETTER(commands_start, double, commands, self->start)
+GETTER(commands_end, double, commands, self->end)
 static const method MTLCommandBuffer_methods[] = {
     METHOD("computeCommandEncoder", "@@:", commands_encoder),
     METHOD("computeCommandEncoderWithDispatchType:", "@@:Q", commands_encoder_of),
@@ -542,16 +391,8 @@ static id queue_commands_of(queue *self, int retains)
     metalsim_count.command_buffers++;
     return sim_autorelease(&c->object);
 }
-static id queue_commands(queue *self, SEL command)
-{
-    (void)command;
-    return queue_commands_of(self, 1);
-}
-static id queue_commands_unretained(queue *self, SEL command)
-{
-    (void)command;
-    return queue_commands_of(self, 0);
-}
+GETTER(queue_commands, id, queue, queue_commands_of(self, 1))
+GETTER(queue_commands_unretained, id, queue, queue_commands_of(self, 0))
 static void queue_residency(queue *self, SEL command, id set)
 {
     (void)self;

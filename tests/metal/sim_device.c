@@ -1,5 +1,5 @@
-/* sim_device.c - the simulated MTLDevice and what it makes: buffers, libraries, functions,
- * pipelines, residency sets.  Limits are those of Apple's feature tables for Apple7 and later. */
+/* sim_device.c - the simulated MTLDevice, buffers and residency sets.  Limits are those of Apple's
+ * feature tables for Apple7 and later. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,7 @@ metalsim_counts metalsim_count;
 
 /* ---- buffers ---- */
 
-enum { STORAGE_SHARED = 0, ERROR_COMPILE = 3, ERROR_PIPELINE = 3 };
+enum { STORAGE_SHARED = 0 };
 
 static size_t page_size(void)
 {
@@ -27,24 +27,14 @@ static void buffer_destroy(id self)
     if (!b->wrapped)
         free(b->memory);
     sim_release(b->label);
-    free(b->now);
-    free(b->since_barrier);
+    sim_forget(b);
 }
-static void *buffer_contents(buffer *self, SEL command)
-{
-    (void)command;
-    return self->memory;
-}
-static NSUInteger buffer_length(buffer *self, SEL command)
-{
-    (void)command;
-    return self->length;
-}
+GETTER(buffer_contents, void *, buffer, self->memory)
+GETTER(buffer_length, NSUInteger, buffer, self->length)
 static void buffer_set_label(buffer *self, SEL command, id label)
 {
     (void)command;
-    sim_release(self->label);
-    self->label = sim_retain(label);
+    sim_set(&self->label, label);
 }
 static const method MTLBuffer_methods[] = {
     METHOD("contents", "^v@:", buffer_contents),
@@ -95,239 +85,6 @@ static id wrap_buffer(id self, SEL command, void *memory, NSUInteger length, NSU
     b->wrapped = 1;
     b->deallocator = sim_block_copy(deallocator);
     return &b->object;
-}
-
-/* ---- compile options, libraries, functions ---- */
-
-typedef struct options {
-    struct object object;
-    NSUInteger language;
-    int fast;
-} options;
-
-/* Fast maths is on unless it is turned off. */
-static id options_alloc(class *self, SEL command)
-{
-    (void)command;
-    options *o = sim_new(self, sizeof *o);
-    o->fast = 1;
-    return &o->object;
-}
-static void options_language(options *self, SEL command, NSUInteger version)
-{
-    (void)command;
-    if (version < 0x10000 || version > 0x40000)
-        sim_misuse("[MTLCompileOptions setLanguageVersion:]: %lu is none", version);
-    self->language = version;
-}
-static void options_fast(options *self, SEL command, BOOL fast)
-{
-    (void)command;
-    self->fast = fast;
-}
-static void options_math(options *self, SEL command, long mode)
-{
-    (void)command;
-    self->fast = mode != 0;
-}
-static const method MTLCompileOptions_methods[] = {
-    METHOD("setLanguageVersion:", "v@:Q", options_language),
-    METHOD("setFastMathEnabled:", "v@:B", options_fast),
-    METHOD_SINCE(15, "setMathMode:", "v@:q", options_math),
-};
-static const method MTLCompileOptions_own[] = {METHOD("alloc", "@@:", options_alloc)};
-CLASS(MTLCompileOptions, &NSObject_class, sizeof(options), NULL, 0)
-
-typedef struct library {
-    struct object object;
-    const emu_library *text;
-} library;
-typedef struct function {
-    struct object object;
-    library *library;
-    char *name;
-} function;
-
-static void function_destroy(id self)
-{
-    function *f = (function *)self;
-    sim_release(&f->library->object);
-    free(f->name);
-}
-NO_METHODS(MTLFunction_methods);
-NO_METHODS(MTLFunction_own);
-CLASS(MTLFunction, &NSObject_class, 0, function_destroy, 0)
-
-static id library_function(library *self, SEL command, id name)
-{
-    (void)command;
-    const char *text = sim_text(name);
-    if (emu_parameters(self->text, text) < 0)
-        return NULL;
-    function *f = sim_new(&MTLFunction_class, sizeof *f);
-    f->library = (library *)sim_retain(&self->object);
-    f->name = strdup(text);
-    return &f->object;
-}
-static const method MTLLibrary_methods[] = {
-    METHOD("newFunctionWithName:", "@@:@", library_function),
-};
-NO_METHODS(MTLLibrary_own);
-CLASS(MTLLibrary, &NSObject_class, 0, NULL, 0)
-
-/* Texts are compiled once for all devices of a program and kept. */
-static const emu_library *compile(const char *text, char *log, size_t log_size)
-{
-    static struct known {
-        struct known *next;
-        char *text;
-        int checked;
-        const emu_library *library;
-    } * all;
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    pthread_mutex_lock(&lock);
-    struct known *k = all;
-    while (k && (k->checked != metalsim.checked || strcmp(k->text, text)))
-        k = k->next;
-    const emu_library *found = k ? k->library : emu_compile(text, metalsim.checked, log, log_size);
-    if (!k && found) {
-        k = malloc(sizeof *k);
-        *k = (struct known){all, strdup(text), metalsim.checked, found};
-        all = k;
-    }
-    pthread_mutex_unlock(&lock);
-    return found;
-}
-
-static id new_library(id self, SEL command, id source, id given, id *error)
-{
-    (void)self;
-    (void)command;
-    char log[4096] = "a planned failure";
-    const options *o = given ? sim_is(given, &MTLCompileOptions_class, command) : NULL;
-    const emu_library *text =
-        sim_fails(METALSIM_FAIL_LIBRARY) ? NULL : compile(sim_text(source), log, sizeof log);
-    if (!text) {
-        sim_error(error, ERROR_COMPILE, log);
-        return NULL;
-    }
-    metalsim_count.language = o ? o->language : 0;
-    metalsim_count.precise = o && !o->fast;
-    library *l = sim_new(&MTLLibrary_class, sizeof *l);
-    l->text = text;
-    return &l->object;
-}
-
-/* ---- pipelines ---- */
-
-typedef struct pipeline_descriptor {
-    struct object object;
-    id function, label;
-    NSUInteger max_threads;
-    BOOL whole;
-} pipeline_descriptor;
-
-static void descriptor_destroy(id self)
-{
-    pipeline_descriptor *d = (pipeline_descriptor *)self;
-    sim_release(d->function);
-    sim_release(d->label);
-}
-static void descriptor_function(pipeline_descriptor *self, SEL command, id f)
-{
-    sim_is(f, &MTLFunction_class, command);
-    sim_release(self->function);
-    self->function = sim_retain(f);
-}
-static void descriptor_label(pipeline_descriptor *self, SEL command, id label)
-{
-    sim_is(label, &NSString_class, command);
-    sim_release(self->label);
-    self->label = sim_retain(label);
-}
-static void descriptor_threads(pipeline_descriptor *self, SEL command, NSUInteger n)
-{
-    (void)command;
-    if (n > MAX_GROUP_THREADS)
-        sim_misuse("[MTLComputePipelineDescriptor %s]: %lu, at most %d", command, n,
-                   MAX_GROUP_THREADS);
-    self->max_threads = n;
-}
-static void descriptor_whole(pipeline_descriptor *self, SEL command, BOOL whole)
-{
-    (void)command;
-    self->whole = whole;
-}
-static const method MTLComputePipelineDescriptor_methods[] = {
-    METHOD("setComputeFunction:", "v@:@", descriptor_function),
-    METHOD("setLabel:", "v@:@", descriptor_label),
-    METHOD("setMaxTotalThreadsPerThreadgroup:", "v@:Q", descriptor_threads),
-    METHOD("setThreadGroupSizeIsMultipleOfThreadExecutionWidth:", "v@:B", descriptor_whole),
-};
-NO_METHODS(MTLComputePipelineDescriptor_own);
-CLASS(MTLComputePipelineDescriptor, &NSObject_class, sizeof(pipeline_descriptor),
-      descriptor_destroy, 0)
-
-static void pipeline_destroy(id self)
-{
-    pipeline *p = (pipeline *)self;
-    sim_release(p->label);
-    free(p->entry);
-}
-static NSUInteger pipeline_max_threads(pipeline *self, SEL command)
-{
-    (void)command;
-    return self->max_threads;
-}
-static NSUInteger pipeline_width(pipeline *self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return 32;
-}
-/* The emulator learns it when a kernel runs; a launch over the limit ends in an error there. */
-static NSUInteger pipeline_group_memory(pipeline *self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return 0;
-}
-static const method MTLComputePipelineState_methods[] = {
-    METHOD("maxTotalThreadsPerThreadgroup", "Q@:", pipeline_max_threads),
-    METHOD("threadExecutionWidth", "Q@:", pipeline_width),
-    METHOD("staticThreadgroupMemoryLength", "Q@:", pipeline_group_memory),
-};
-NO_METHODS(MTLComputePipelineState_own);
-CLASS(MTLComputePipelineState, &NSObject_class, 0, pipeline_destroy, 0)
-
-static id make_pipeline(const function *f, id label, NSUInteger max_threads, id *error)
-{
-    if (sim_fails(METALSIM_FAIL_PIPELINE)) {
-        sim_error(error, ERROR_PIPELINE, "a planned failure");
-        return NULL;
-    }
-    pipeline *p = sim_new(&MTLComputePipelineState_class, sizeof *p);
-    p->library = f->library->text;
-    p->entry = strdup(f->name);
-    p->label = sim_retain(label);
-    p->n_parameters = emu_parameters(p->library, p->entry);
-    p->max_threads = max_threads ? max_threads : metalsim.max_threads;
-    metalsim_count.asked_threads = max_threads;
-    return &p->object;
-}
-static id new_pipeline(id self, SEL command, id given, NSUInteger wanted, id *reflection, id *error)
-{
-    (void)self;
-    const pipeline_descriptor *d = sim_is(given, &MTLComputePipelineDescriptor_class, command);
-    if (wanted || reflection)
-        sim_misuse("[MTLDevice %s]: the simulator gives no reflection", command);
-    const function *f = sim_is(d->function, &MTLFunction_class, "computeFunction");
-    return make_pipeline(f, d->label, d->max_threads, error);
-}
-static id new_pipeline_of_function(id self, SEL command, id f, id *error)
-{
-    (void)self;
-    return make_pipeline(sim_is(f, &MTLFunction_class, command), NULL, 0, error);
 }
 
 /* ---- residency sets ---- */
@@ -406,48 +163,18 @@ static id new_residency_set(id self, SEL command, id descriptor, id *error)
 
 /* ---- the device ---- */
 
-static id device_name(id self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return sim_autorelease(sim_string("Simulated GPU"));
-}
+GETTER(device_name, id, struct object, sim_autorelease(sim_string("Simulated GPU")))
 static BOOL device_family(id self, SEL command, long family)
 {
     (void)self;
     (void)command;
     return family >= 1001 && family <= metalsim.family;
 }
-static NSUInteger device_max_buffer(id self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return (NSUInteger)1 << 36;
-}
-static NSUInteger device_max_group_memory(id self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return MAX_GROUP_MEMORY;
-}
-static size3 device_max_threads(id self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return (size3){MAX_GROUP_THREADS, MAX_GROUP_THREADS, 64};
-}
-static NSUInteger device_working_set(id self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return (NSUInteger)1 << 34;
-}
-static id device_queue(id self, SEL command)
-{
-    (void)self;
-    (void)command;
-    return sim_queue_new();
-}
+GETTER(device_max_buffer, NSUInteger, struct object, (NSUInteger)1 << 36)
+GETTER(device_max_group_memory, NSUInteger, struct object, MAX_GROUP_MEMORY)
+GETTER(device_max_threads, size3, struct object, (size3){MAX_GROUP_THREADS, MAX_GROUP_THREADS, 64})
+GETTER(device_working_set, NSUInteger, struct object, (NSUInteger)1 << 34)
+GETTER(device_queue, id, struct object, sim_queue_new())
 
 static const method MTLDevice_methods[] = {
     METHOD("name", "@@:", device_name),
@@ -459,10 +186,11 @@ static const method MTLDevice_methods[] = {
     METHOD("newCommandQueue", "@@:", device_queue),
     METHOD("newBufferWithLength:options:", "@@:QQ", new_buffer),
     METHOD("newBufferWithBytesNoCopy:length:options:deallocator:", "@@:^vQQ@?", wrap_buffer),
-    METHOD("newLibraryWithSource:options:error:", "@@:@@^@", new_library),
+    METHOD("newLibraryWithSource:options:error:", "@@:@@^@", sim_new_library),
     METHOD("newComputePipelineStateWithDescriptor:options:reflection:error:", "@@:@Q^@^@",
-           new_pipeline),
-    METHOD("newComputePipelineStateWithFunction:error:", "@@:@^@", new_pipeline_of_function),
+           sim_new_pipeline),
+    METHOD("newComputePipelineStateWithFunction:error:", "@@:@^@", sim_new_pipeline_of_function),
+    METHOD_SINCE(11, "newBinaryArchiveWithDescriptor:error:", "@@:@^@", sim_new_archive),
     METHOD_SINCE(15, "newResidencySetWithDescriptor:error:", "@@:@^@", new_residency_set),
 };
 NO_METHODS(MTLDevice_own);

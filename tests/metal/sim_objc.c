@@ -4,14 +4,34 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "sim.h"
 
 #define PUBLIC __attribute__((visibility("default")))
 
 metalsim_settings metalsim = {1, 1, 1, MAX_GROUP_THREADS, 1009, 15};
 
+static void print_counts(void)
+{
+    char list[400] = "", idle[40] = "";
+    const metalsim_counts *c = &metalsim_count;
+    const long live = metalsim_live(list, sizeof list);
+    if (metalsim.checked)
+        snprintf(idle, sizeof idle, " (%ld idle)", c->idle_barriers);
+    fprintf(stderr,
+            "metalsim: %ld command buffers, %ld dispatches, %ld barriers%s; %ld objects made, %ld "
+            "live%s%s\n",
+            c->command_buffers, c->dispatches, c->barriers, idle, c->objects, live,
+            live ? ": " : "", list);
+    fflush(NULL);
+    if (live)
+        _exit(1);
+}
+
 __attribute__((constructor)) static void read_environment(void)
 {
+    if (getenv("METALSIM_COUNTS"))
+        atexit(print_counts);
     if (!getenv("METALSIM_FAST"))
         return;
     metalsim.checked = 0;
@@ -138,6 +158,7 @@ void *sim_new(class *c, size_t size)
     object->isa = c;
     atomic_init(&object->references, 1);
     atomic_fetch_add(&c->live, 1);
+    __atomic_fetch_add(&metalsim_count.objects, 1, __ATOMIC_RELAXED);
     return object;
 }
 
@@ -166,6 +187,21 @@ void sim_release(id object)
     object->next_dead = dead;
     dead = object;
     pthread_mutex_unlock(&lock);
+}
+
+void sim_set(id *place, id object)
+{
+    id before = *place;
+    *place = sim_retain(object);
+    sim_release(before);
+}
+
+uint64_t sim_hash(uint64_t hash, const char *text)
+{
+    hash = hash ? hash : 14695981039346656037u;
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 1099511628211u;
+    return hash;
 }
 
 void *sim_is(void *object, const class *c, const char *where)
@@ -315,36 +351,20 @@ void _Block_object_dispose(const void *object, int flags)
 
 /* ---- NSObject ---- */
 
-static id object_retain(id self, SEL command)
-{
-    (void)command;
-    return sim_retain(self);
-}
+GETTER(object_retain, id, struct object, sim_retain(self))
 static void object_release(id self, SEL command)
 {
     (void)command;
     sim_release(self);
 }
-static id object_autorelease(id self, SEL command)
-{
-    (void)command;
-    return sim_autorelease(self);
-}
+GETTER(object_autorelease, id, struct object, sim_autorelease(self))
 static BOOL object_responds(id self, SEL command, SEL selector)
 {
     (void)command;
     return find(self->isa, selector) != NULL;
 }
-static NSUInteger object_references(id self, SEL command)
-{
-    (void)command;
-    return (NSUInteger)atomic_load(&self->references);
-}
-static id object_init(id self, SEL command)
-{
-    (void)command;
-    return self;
-}
+GETTER(object_references, NSUInteger, struct object, (NSUInteger)atomic_load(&self->references))
+GETTER(object_init, id, struct object, self)
 static id class_alloc(class *self, SEL command)
 {
     (void)command;
@@ -413,11 +433,7 @@ static id string_with_encoding(id self, SEL command, const char *text, NSUIntege
         sim_misuse("[NSString stringWithCString:encoding:]: %lu is not UTF-8", encoding);
     return string_with_utf8(self, command, text);
 }
-static const char *string_utf8(string *self, SEL command)
-{
-    (void)command;
-    return self->text;
-}
+GETTER(string_utf8, const char *, string, self->text)
 static const method NSString_methods[] = {METHOD("UTF8String", "*@:", string_utf8)};
 static const method NSString_own[] = {
     METHOD("stringWithUTF8String:", "@@:*", string_with_utf8),
@@ -447,16 +463,8 @@ static void error_destroy(id self)
 {
     sim_release(((error *)self)->description);
 }
-static id error_description(error *self, SEL command)
-{
-    (void)command;
-    return self->description;
-}
-static long error_code(error *self, SEL command)
-{
-    (void)command;
-    return self->code;
-}
+GETTER(error_description, id, error, self->description)
+GETTER(error_code, long, error, self->code)
 static const method NSError_methods[] = {
     METHOD("localizedDescription", "@@:", error_description),
     METHOD("code", "q@:", error_code),

@@ -44,6 +44,8 @@ everything() {
     step "tests on the CPU" build-mac/tests/mlxn-test --without real
     step "tests on Metal" build-mac/tests/mlxn-test --device metal --without 32_bits \
         attention elementwise embedding matmul norm_ qkv_prepare rope_ sampling_ tiny_
+    step "products by the portable text on Metal" env MLXN_METAL_PORTABLE=1 \
+        build-mac/tests/mlxn-test --device metal matmul
     step "model" build-mac/cli/mlxn pull gemma3-270m
     step "same tokens on CPU and Metal" tests/metal/same_tokens.sh build-mac/cli/mlxn 32
     step "speed on the CPU" build-mac/cli/mlxn bench --device cpu

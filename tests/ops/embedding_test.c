@@ -20,7 +20,7 @@ static mlxn_status look_up(mlxn_device *device, mlxn_buffer *table, const uint32
     if (status == MLXN_OK)
         status = mlxn_encoder_wait(e);
     if (status == MLXN_OK || status == MLXN_ERR_FAULT)
-        CHECK(mlxn_buffer_read(o, 0, out, mlxn_buffer_bytes(o)) == MLXN_OK);
+        rig_read(o, out);
     mlxn_encoder_release(e);
     mlxn_buffer_release(i);
     mlxn_buffer_release(o);

@@ -114,7 +114,20 @@ int rig_finish(const rig_device *on, mlxn_status want)
 
 void rig_read(mlxn_buffer *buffer, void *out)
 {
-    CHECK_STATUS(mlxn_buffer_read(buffer, 0, out, mlxn_buffer_bytes(buffer)), MLXN_OK);
+    rig_read_part(buffer, 0, out, mlxn_buffer_bytes(buffer));
+}
+
+void rig_read_part(mlxn_buffer *buffer, size_t offset, void *out, size_t bytes)
+{
+    if (CHECK_STATUS(mlxn_buffer_read(buffer, offset, out, bytes), MLXN_OK))
+        test_seen(mlxn_buffer_dtype(buffer), out, bytes);
+}
+
+int32_t rig_int(mlxn_buffer *buffer, int64_t i)
+{
+    int32_t value = -99;
+    rig_read_part(buffer, (size_t)i * 4, &value, 4);
+    return value;
 }
 
 void *rig_normal(mlxn_dtype dtype, size_t n, float scale, uint64_t *seed)

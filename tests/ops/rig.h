@@ -32,8 +32,11 @@ mlxn_buffer *rig_view(mlxn_buffer *base, int rank, const int64_t *shape, const i
                       int64_t first);
 /* Commits and waits; a failure is recorded unless it is `want`.  Leaves the encoder empty. */
 int rig_finish(const rig_device *on, mlxn_status want);
-/* Reads a whole dense buffer. */
+/* Reads a whole dense buffer; element i of one of i32. */
 void rig_read(mlxn_buffer *buffer, void *out);
+int32_t rig_int(mlxn_buffer *buffer, int64_t i);
+/* Some bytes of one. */
+void rig_read_part(mlxn_buffer *buffer, size_t offset, void *out, size_t bytes);
 
 /* n values of a dtype: normal numbers times `scale`.  Returns bytes to free. */
 void *rig_normal(mlxn_dtype dtype, size_t n, float scale, uint64_t *seed);

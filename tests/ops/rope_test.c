@@ -201,6 +201,16 @@ static fused_data make_fused(const fused_case *c, uint64_t *seed)
     return d;
 }
 
+static void free_fused(fused_data *d)
+{
+    free(d->x);
+    free(d->w);
+    free(d->cosine);
+    free(d->sine);
+    free(d->factors);
+    free(d->positions);
+}
+
 static mlxn_status record_fused(const rig_device *on, const fused_case *c, mlxn_buffer *const b[8])
 {
     /* b: input, output, weight, cos or positions, sin or factors, freqs */
@@ -315,17 +325,10 @@ static void check_fused_case(const fused_case *c, uint64_t *seed, rig_worst *wor
             CHECK(!memcmp(y, again, bytes));
     free(y);
     free(again);
-    free(d.x);
-    free(d.w);
-    free(d.cosine);
-    free(d.sine);
-    free(d.factors);
-    free(d.positions);
+    free_fused(&d);
 }
 
-/* Any head size, odd ones too, any half: what no pair covers is normed and passed through (mistakes
- * B1, B3, B4 and B20 of mlx-native 0.1.1: scratch sized for 256, a race in it, the pairing, odd
- * sizes). */
+/* Any head size, odd ones too, any half: what no pair covers is normed and passed through. */
 TEST(fused_head_norm_rope_matrix)
 {
     static const uint32_t dims[] = {1,   2,   7,   32,  33,  64,  80,  96,   128,
@@ -353,8 +356,9 @@ TEST(fused_head_norm_rope_matrix)
               worst[1].ulp, worst[1].where);
 }
 
-/* With D 512 and half 64, index 11 goes with 75 in the bf16 form and with 267 in the f32 form. */
-TEST(fused_head_norm_rope_partners)
+/* (B4 of the defects below.)  With D 512 and half 64, index 11 goes with 75 in the bf16 form and
+ * with 267 in the f32 form. */
+TEST(fused_head_norm_rope_b4_partners)
 {
     enum { D = 512, HALF = 64 };
     int n;
@@ -384,6 +388,122 @@ TEST(fused_head_norm_rope_partners)
             CHECK((form ? y32[i] != 0 : y16[i] != 0) == touched);
         }
     }
+}
+
+/* ---- what mlx-native 0.1.1 gets wrong, defect by defect ---- */
+
+/* Its group memory is sized for 256 elements of a head; the kernel writes all of them. */
+TEST(fused_head_norm_rope_b1_heads_over_256)
+{
+    uint64_t seed = 71;
+    rig_worst worst = {.ulp = 0};
+    for (uint32_t dim = 255; dim <= 1024; dim += dim < 257 ? 1 : 255) /* 255, 256, 257, 512 ... */
+        check_fused_case(&(fused_case){.dtype = MLXN_BF16,
+                                       .tokens = 3,
+                                       .heads = 4,
+                                       .dim = dim,
+                                       .half = dim / 2,
+                                       .stride = dim / 2,
+                                       .weighted = 1},
+                         &seed, &worst);
+}
+
+/* Its threads read the sum from the slot that thread 0 then overwrites, with no barrier between:
+ * 80% of a prompt of 576 tokens came out wrong.  Equal tokens must come out equal, and right. */
+TEST(fused_head_norm_rope_b3_equal_tokens)
+{
+    enum { TOKENS = 576, D = 256, HALF = D / 2 };
+    const fused_case c = {
+        .dtype = MLXN_BF16, .tokens = TOKENS, .heads = 1, .dim = D, .half = HALF, .stride = HALF};
+    int n;
+    const rig_device *devices = rig_devices(&n);
+    uint64_t seed = 72;
+    fused_data d = make_fused(&c, &seed);
+    rig_worst worst = {.ulp = 0};
+    uint16_t *x = d.x, *y = malloc(TOKENS * D * sizeof *y);
+    float *cosine = d.cosine, *sine = d.sine;
+    for (int t = 1; t < TOKENS; t++) {
+        memcpy(x + t * D, x, D * sizeof *x);
+        memcpy(cosine + t * HALF, cosine, HALF * sizeof *cosine);
+        memcpy(sine + t * HALF, sine, HALF * sizeof *sine);
+    }
+    for (int i = 0; i < n; i++) {
+        REQUIRE(run_fused(&devices[i], &c, &d, y));
+        for (int t = 1; t < TOKENS; t++)
+            CHECK(!memcmp(y, y + t * D, D * sizeof *y));
+    }
+    check_fused(&c, &d, y, &worst);
+    free(y);
+    free_fused(&d);
+}
+
+/* A rotation of nothing leaves its output unwritten there, and an odd head its last element. */
+TEST(fused_head_norm_rope_b20_all_is_written)
+{
+    static const uint32_t shapes[][2] = {{7, 3}, {33, 16}, {64, 0}, {255, 100}, {1, 0}};
+    uint64_t seed = 73;
+    rig_worst worst = {.ulp = 0};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int k = 0; k < 2; k++)
+            check_fused_case(&(fused_case){.dtype = k ? MLXN_F32 : MLXN_BF16,
+                                           .tokens = 2,
+                                           .heads = 3,
+                                           .dim = shapes[i][0],
+                                           .half = shapes[i][1],
+                                           .stride = shapes[i][1],
+                                           .theta = 1e4f},
+                             &seed, &worst);
+}
+
+/* There 4 bytes may claim to be 1000 floats, which its norms believe. */
+TEST(fused_head_norm_rope_b24_sizes_are_of_the_memory)
+{
+    const int64_t thousand = 1000;
+    int n;
+    const rig_device *on = rig_devices(&n);
+    float one = 1;
+    mlxn_buffer *claimed = NULL, *small = rig_vector(on->device, MLXN_F32, 1, &one);
+    mlxn_buffer *x = rig_vector(on->device, MLXN_F32, 1000, NULL);
+    CHECK_STATUS(mlxn_buffer_wrap(on->device, &one, sizeof one, MLXN_F32, 1, &thousand, NULL, NULL,
+                                  &claimed),
+                 MLXN_ERR_BOUNDS);
+    CHECK_STATUS(mlxn_buffer_view(small, MLXN_F32, 1, &thousand, NULL, 0, &claimed),
+                 MLXN_ERR_BOUNDS);
+    CHECK(!claimed);
+    const fused_case c = {.dtype = MLXN_F32, .tokens = 1, .heads = 1, .dim = 1000, .theta = 1e4f};
+    CHECK_FAILS(record_fused(on, &c, (mlxn_buffer *[8]){small, x}), MLXN_ERR_SHAPE,
+                "input has 1 elements, needs 1000");
+    CHECK_FAILS(record_fused(on, &c, (mlxn_buffer *[8]){x, small}), MLXN_ERR_SHAPE,
+                "output has 1 elements, needs 1000");
+    mlxn_buffer_release(small);
+    mlxn_buffer_release(x);
+}
+
+/* There eps, dim and counts lie in a buffer of their own, which nobody compares with what was
+ * checked.  Here the scalars of the call are the only ones, and every operand is held against
+ * them. */
+TEST(fused_head_norm_rope_b25_scalars_are_held_against_operands)
+{
+    const fused_case right = {
+        .dtype = MLXN_F32, .tokens = 2, .heads = 2, .dim = 8, .half = 4, .theta = 1e4f};
+    int n;
+    const rig_device *on = rig_devices(&n);
+    mlxn_buffer *x = rig_vector(on->device, MLXN_F32, 32, NULL);
+    mlxn_buffer *y = rig_vector(on->device, MLXN_F32, 32, NULL);
+    mlxn_buffer *w = rig_vector(on->device, MLXN_F32, 8, NULL);
+    mlxn_buffer *p = rig_vector(on->device, MLXN_U32, 2, NULL);
+    for (int i = 0; i < 3; i++) {
+        fused_case c = right;
+        c.tokens += i == 0;
+        c.heads += i == 1;
+        c.dim += i == 2;
+        CHECK_STATUS(record_fused(on, &c, (mlxn_buffer *[8]){x, y, w, p}), MLXN_ERR_SHAPE);
+    }
+    CHECK_STATUS(record_fused(on, &right, (mlxn_buffer *[8]){x, y, w, p}), MLXN_OK);
+    CHECK(rig_finish(on, MLXN_OK));
+    mlxn_buffer *all[] = {x, y, w, p};
+    for (int i = 0; i < 4; i++)
+        mlxn_buffer_release(all[i]);
 }
 
 /* ---- past 2^32 elements ---- */
@@ -418,9 +538,9 @@ TEST(rope_offsets_past_32_bits)
                                                              .eps = 1e-6f)),
                      MLXN_OK);
         rig_finish(on, MLXN_OK);
-        CHECK_STATUS(mlxn_buffer_read(base, 0, first, sizeof first), MLXN_OK);
-        CHECK_STATUS(mlxn_buffer_read(base, (size_t)apart * 2, second, sizeof second), MLXN_OK);
-        CHECK_STATUS(mlxn_buffer_read(base, 4096 * 2, &between, sizeof between), MLXN_OK);
+        rig_read_part(base, 0, first, sizeof first);
+        rig_read_part(base, (size_t)apart * 2, second, sizeof second);
+        rig_read_part(base, 4096 * 2, &between, sizeof between);
         CHECK(memcmp(first, head, sizeof first) != 0);
         CHECK(!memcmp(first, second, sizeof first));
         CHECK(between == 0);

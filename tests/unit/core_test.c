@@ -519,6 +519,14 @@ TEST(core_registry)
                 MLXN_ERR_ARGUMENT, "name");
     CHECK_FAILS(mlxn_kernel_register(device, MLXN_DESC(mlxn_kernel_desc, .name = "x")),
                 MLXN_ERR_ARGUMENT, "no code");
+    CHECK_FAILS(mlxn_kernel_register(device, MLXN_DESC(mlxn_kernel_desc, .name = "x",
+                                                       .metal_text = "...", .n_constants = 1)),
+                MLXN_ERR_ARGUMENT, "1 constants at NULL");
+    for (int n = -1; n < 16; n += 10)
+        CHECK_FAILS(mlxn_kernel_register(device, MLXN_DESC(mlxn_kernel_desc, .name = "x",
+                                                           .metal_text = "...", .constants = &found,
+                                                           .n_constants = n)),
+                    MLXN_ERR_ARGUMENT, "at most 8");
     if (mlxn_kernel_name(device, 0))
         CHECK_FAILS(mlxn_kernel_register(device, MLXN_DESC(mlxn_kernel_desc,
                                                            .name = mlxn_kernel_name(device, 0),

@@ -25,7 +25,8 @@ typedef enum mlxn_matmul_mode {
  *          acc = fma((float)i, s*a, acc); formats with an offset: acc = fma((float)j * a, t, acc).
  * Float weights: as exact with s = 1.
  * On GPUs block b goes to accumulator b mod 16, each as above; their sum is a butterfly of distance
- * 8, 4, 2, 1; and fast keeps the activations, too (docs/numerics.md). */
+ * 8, 4, 2, 1; and fast keeps the activations, too, but for batches on tensor cores (CUDA) and
+ * simdgroup matrices (Metal, with the CPU's bits): docs/numerics.md. */
 typedef struct mlxn_matmul_args {
     size_t size;
     mlxn_buffer *input;  /* [..., K], f32 or bf16 or f16 */

@@ -7,6 +7,7 @@
 #ifndef MLXN_CPU_BLOCK_H
 #define MLXN_CPU_BLOCK_H
 
+#include <math.h>
 #include "backends/cpu/kernel.h"
 #include "backends/cpu/transpose.h"
 
@@ -30,10 +31,18 @@ CPU_INLINE vf_block vf_block_load_split(const uint16_t *p)
     return (vf_block){_mm512_castsi512_ps(_mm512_slli_epi32(both, 16)), _mm512_castsi512_ps(high)};
 }
 
+/* Rounded to nearest even by 16-bit operations on all 32 at once: up if what is cut off, low, is
+ * over half, or is half and high is odd: (low | (high & 1)) > 0x8000.  A NaN must have no bits
+ * among those that are cut off: one of a bf16 has none, nor has NAN. */
 CPU_INLINE __m512i vf_block_pack_split(vf_block x)
 {
-    const __m512i even = _mm512_srli_epi32(vf_bf16_bits(x.a), 16);
-    return _mm512_mask_blend_epi16(0xaaaaaaaau, even, vf_bf16_bits(x.b));
+    const __m512i even = _mm512_castps_si512(x.a), odd = _mm512_castps_si512(x.b);
+    const __mmask32 odd_words = 0xaaaaaaaau;
+    const __m512i high = _mm512_mask_blend_epi16(odd_words, _mm512_srli_epi32(even, 16), odd);
+    const __m512i low = _mm512_mask_blend_epi16(odd_words, even, _mm512_slli_epi32(odd, 16));
+    const __m512i sticky = _mm512_ternarylogic_epi32(low, high, _mm512_set1_epi16(1), 0xf8);
+    const __mmask32 up = _mm512_cmpgt_epu16_mask(sticky, _mm512_set1_epi16((int16_t)0x8000));
+    return _mm512_mask_sub_epi16(high, up, high, _mm512_set1_epi16(-1));
 }
 
 CPU_INLINE void vf_block_store_split(uint16_t *p, vf_block x)
@@ -46,12 +55,14 @@ CPU_INLINE void vf_block_stream_split(uint16_t *p, vf_block x)
     _mm512_stream_si512((void *)p, vf_block_pack_split(x));
 }
 
-/* Natural to split. */
+/* Natural to split; any NaN becomes the one that vf_block_pack_split can round. */
 CPU_INLINE vf_block vf_block_split(vf_block x)
 {
     const __m512i even =
         _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    x.a = vf_select(vf_eq(x.a, x.a), x.a, vf_set(NAN));
+    x.b = vf_select(vf_eq(x.b, x.b), x.b, vf_set(NAN));
     return (vf_block){_mm512_permutex2var_ps(x.a, even, x.b),
                       _mm512_permutex2var_ps(x.a, odd, x.b)};
 }

@@ -34,6 +34,13 @@
     void CPU_NAME(id)(const mlxn_cpu_call *call); \
     void CPU_NAME(id)(const mlxn_cpu_call *call)
 
+/* Asks for the lines of bytes that will be read soon; the address may be past the end. */
+CPU_INLINE void cpu_prefetch(const void *p, int bytes)
+{
+    for (int i = 0; i < bytes; i += 64)
+        __builtin_prefetch((const char *)p + i, 0, 3);
+}
+
 /* The part [*begin, *end) of n items that belongs to this thread: even, contiguous. */
 static inline void cpu_split(const mlxn_cpu_call *call, int64_t n, int64_t *begin, int64_t *end)
 {

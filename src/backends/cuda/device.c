@@ -145,6 +145,16 @@ static mlxn_status start(mlxn_cuda_device *cuda, int index)
     return mlxn_cuda_mirror_open(cuda);
 }
 
+/* Whether the library's kernels can be had. */
+static int has_code(mlxn_cuda_device *cuda)
+{
+    char *ptx = NULL;
+    const int has = mlxn_cuda_has_compiler(cuda) ||
+                    mlxn_cuda_embedded(mlxn_kernel_text_matmul, &ptx) == MLXN_OK;
+    free(ptx);
+    return has;
+}
+
 static mlxn_status cuda_open(const mlxn_device_desc *desc, mlxn_device **out)
 {
     mlxn_cuda_device *cuda = calloc(1, sizeof *cuda);
@@ -160,8 +170,7 @@ static mlxn_status cuda_open(const mlxn_device_desc *desc, mlxn_device **out)
     pthread_mutex_init(&cuda->code_lock, NULL);
     status = start(cuda, desc->index);
     /* not asked for by name: another backend serves better than one that cannot compile */
-    if (status == MLXN_OK && !desc->backend && !mlxn_cuda_has_compiler(cuda) &&
-        !mlxn_cuda_embedded(mlxn_kernel_text_matmul))
+    if (status == MLXN_OK && !desc->backend && !has_code(cuda))
         status = mlxn_fail(MLXN_ERR_UNSUPPORTED, "device_open: cuda: %s", cuda->nvrtc_detail);
     if (status != MLXN_OK) {
         cuda_close(&cuda->base);

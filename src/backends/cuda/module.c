@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "backends/cuda/cache.h"
+#include "backends/cache.h"
 #include "backends/cuda/cuda.h"
 #include "backends/cuda/embedded.h"
 
@@ -102,7 +102,7 @@ static mlxn_status compile(mlxn_cuda_device *cuda, const char *name, const char 
                            mlxn_cuda_module *out)
 {
     char target[MLXN_NVRTC_TARGET];
-    mlxn_cuda_code code;
+    mlxn_code code;
     MLXN_TRY(mlxn_nvrtc_target(&cuda->nvrtc, cuda->traits.architecture, target));
     const mlxn_hash key = cache_key(&cuda->nvrtc, text, target);
     out->waits = atoi(strchr(target, '_') + 1) >= WAIT_ARCHITECTURE;
@@ -123,12 +123,13 @@ static mlxn_status compile(mlxn_cuda_device *cuda, const char *name, const char 
 static mlxn_status load_embedded(mlxn_cuda_device *cuda, const char *name, const char *text,
                                  struct CUmod_st **out)
 {
-    char reason[256];
-    const char *ptx = mlxn_cuda_embedded(text);
-    snprintf(reason, sizeof reason, "%s", mlxn_last_error());
-    if (!ptx)
-        return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: it must be compiled, but %s", name, reason);
-    return load_image(cuda, name, ptx, out);
+    char *ptx;
+    if (mlxn_cuda_embedded(text, &ptx) != MLXN_OK)
+        return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: it must be compiled, but %s, and %s", name,
+                         cuda->nvrtc_detail, mlxn_last_error());
+    const mlxn_status status = load_image(cuda, name, ptx, out);
+    free(ptx);
+    return status;
 }
 
 /* ---- functions ---- */

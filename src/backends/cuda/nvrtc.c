@@ -113,7 +113,7 @@ static mlxn_status fail(const mlxn_nvrtc *n, struct nvrtc_program *program, cons
 }
 
 static unsigned get_code(const mlxn_nvrtc *n, struct nvrtc_program *program, int ptx,
-                         mlxn_cuda_code *code)
+                         mlxn_code *code)
 {
     unsigned result =
         ptx ? n->ptx_size(program, &code->bytes) : n->cubin_size(program, &code->bytes);
@@ -127,13 +127,13 @@ static unsigned get_code(const mlxn_nvrtc *n, struct nvrtc_program *program, int
 }
 
 mlxn_status mlxn_nvrtc_compile(const mlxn_nvrtc *n, const char *name, const char *text,
-                               const char *target, mlxn_cuda_code *out)
+                               const char *target, mlxn_code *out)
 {
     char storage[MLXN_NVRTC_STORAGE];
     const char *options[MLXN_NVRTC_OPTIONS];
     struct nvrtc_program *program = NULL;
     mlxn_status status = MLXN_OK;
-    *out = (mlxn_cuda_code){0};
+    *out = (mlxn_code){0};
     mlxn_nvrtc_options(target, storage, options);
     unsigned result = n->create(&program, text, name, 0, NULL, NULL);
     if (result == 0)
@@ -143,7 +143,7 @@ mlxn_status mlxn_nvrtc_compile(const mlxn_nvrtc *n, const char *name, const char
     if (result != 0) {
         status = fail(n, program, name, result);
         free(out->data);
-        *out = (mlxn_cuda_code){0};
+        *out = (mlxn_code){0};
     }
     if (program)
         n->destroy(&program);

@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <mlxn/status.h>
+#include "backends/cache.h"
 
 struct nvrtc_program;
 
@@ -31,12 +32,6 @@ typedef struct mlxn_nvrtc {
     const char *(*error)(unsigned result);
 } mlxn_nvrtc;
 
-/* Machine code or PTX, in memory to be freed. */
-typedef struct mlxn_cuda_code {
-    void *data;
-    size_t bytes;
-} mlxn_cuda_code;
-
 enum { MLXN_NVRTC_OPTIONS = 3, MLXN_NVRTC_TARGET = 24, MLXN_NVRTC_STORAGE = 48 };
 
 /* MLXN_ERR_UNSUPPORTED where no library is found. */
@@ -51,6 +46,6 @@ mlxn_status mlxn_nvrtc_target(const mlxn_nvrtc *nvrtc, int architecture,
 void mlxn_nvrtc_options(const char *target, char storage[MLXN_NVRTC_STORAGE], const char **options);
 /* MLXN_ERR_COMPILE with the first lines of the compiler's log. */
 mlxn_status mlxn_nvrtc_compile(const mlxn_nvrtc *nvrtc, const char *name, const char *text,
-                               const char *target, mlxn_cuda_code *out);
+                               const char *target, mlxn_code *out);
 
 #endif

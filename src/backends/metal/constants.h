@@ -12,6 +12,8 @@ enum {
     MTLLanguageVersion2_3 = 131075,
     MTLMathModeSafe = 0,
     MTLPipelineOptionNone = 0,
+    MTLPipelineOptionFailOnBinaryArchiveMiss = 4,
+    MTLDataTypeInt = 29,
     MTLGPUFamilyApple7 = 1007,
     MTLGPUFamilyApple8 = 1008,
     MTLGPUFamilyApple9 = 1009,

@@ -30,10 +30,15 @@ static void metal_close(mlxn_device *device)
 static mlxn_status metal_build(mlxn_device *device, mlxn_kernel *kernel)
 {
     metal_pipeline *p;
-    if (!kernel->owned_name || !kernel->source.metal_text)
+    const mlxn_kernel_source *source = &kernel->source;
+    const mlxn_gpu_launch launch = {.text = source->metal_text,
+                                    .entry = source->entry,
+                                    .constants = source->constants,
+                                    .n_constants = source->n_constants,
+                                    .threads = 1};
+    if (!kernel->owned || !source->metal_text)
         return MLXN_OK;
-    return metal_find_pipeline((metal_device *)device, kernel->source.metal_text,
-                               kernel->source.name, 1, &p);
+    return metal_find_pipeline((metal_device *)device, &launch, &p);
 }
 
 static void metal_unbuild(mlxn_device *device, mlxn_kernel *kernel)
@@ -83,7 +88,7 @@ static mlxn_status set_up(metal_device *metal)
     metal->traits = (mlxn_gpu_traits){.dialect = MLXN_GPU_METAL,
                                       .architecture = family,
                                       .processors = 10, /* of an M1 to M4: 7 to 10; not told */
-                                      .overrides = 1};
+                                      .overrides = !getenv("MLXN_METAL_PORTABLE")};
     metal->max_group_memory = objc_max_group_memory(metal->device);
     metal->queue = objc_new_queue(metal->device);
     if (!metal->queue)

@@ -7,13 +7,12 @@
 #include "backends/metal/constants.h"
 #include "backends/metal/metal.h"
 
-/* What the texts need: see docs/metal-language.md. */
-static const unsigned long language = MTLLanguageVersion2_3;
+const unsigned long metal_language = MTLLanguageVersion2_3;
 
 static id new_options(void)
 {
     id options = mlxn_objc_new("MTLCompileOptions");
-    objc_set_language(options, language);
+    objc_set_language(options, metal_language);
     if (objc_responds(options, OBJC_SELECTOR(set_math_mode))) /* macOS 15 */
         objc_set_math_mode(options, MTLMathModeSafe);
     else
@@ -21,64 +20,81 @@ static id new_options(void)
     return options;
 }
 
-static mlxn_status find_library(metal_device *metal, const char *text, id *out)
+static mlxn_status find_library(metal_device *metal, const char *text, metal_library **out)
 {
     id error = NULL;
     for (metal_library *l = metal->libraries; l; l = l->next)
         if (l->text == text) {
-            *out = l->library;
+            *out = l;
             return MLXN_OK;
         }
     metal_library *l = malloc(sizeof *l);
     if (!l)
         return mlxn_fail(MLXN_ERR_MEMORY, "metal: no memory for a library");
     id options = new_options();
-    *l = (metal_library){metal->libraries, text, NULL};
+    *l = (metal_library){.next = metal->libraries, .text = text};
     l->library = objc_new_library(metal->device, mlxn_objc_string(text), options, &error);
     objc_release(options);
     if (!l->library) {
         free(l);
         return mlxn_fail(MLXN_ERR_COMPILE, "%s", mlxn_objc_error(error));
     }
-    metal->libraries = l;
-    *out = l->library;
+    metal_archive_open(metal, l);
+    *out = metal->libraries = l;
     return MLXN_OK;
 }
 
 /* A pipeline of at least `threads` threads a group: the compiler gives registers to the limit of
  * the descriptor, or what it thinks best where there is none (0). */
-static mlxn_status new_pipeline(metal_device *metal, id function, const char *entry,
+static mlxn_status new_pipeline(metal_device *metal, metal_library *library, id function,
                                 unsigned long threads, metal_pipeline *p)
 {
     id error = NULL, descriptor = mlxn_objc_new("MTLComputePipelineDescriptor");
     objc_set_function(descriptor, function);
-    objc_set_pipeline_label(descriptor, mlxn_objc_string(entry));
+    objc_set_pipeline_label(descriptor, mlxn_objc_string(p->entry));
     objc_set_whole_simdgroups(descriptor, 1);
     if (threads)
         objc_set_max_threads(descriptor, threads);
-    p->pipeline = objc_new_pipeline(metal->device, descriptor, MTLPipelineOptionNone, NULL, &error);
+    p->pipeline = metal_archive_pipeline(metal, library, descriptor, &error);
     objc_release(descriptor);
     if (!p->pipeline)
-        return mlxn_fail(MLXN_ERR_COMPILE, "%s: %s", entry, mlxn_objc_error(error));
+        return mlxn_fail(MLXN_ERR_COMPILE, "%s: %s", p->entry, mlxn_objc_error(error));
     p->max_threads = objc_max_threads(p->pipeline);
     p->static_bytes = objc_static_group_memory(p->pipeline);
     return MLXN_OK;
 }
 
-static mlxn_status build(metal_device *metal, uint32_t threads, metal_pipeline *p)
+/* NULL, with *error unless the text just has no kernel of the name. */
+static id new_function(id library, const mlxn_gpu_launch *launch, id *error)
 {
-    id library = NULL, function;
+    id name = mlxn_objc_string(launch->entry);
+    if (!launch->n_constants)
+        return objc_new_function(library, name);
+    id values = mlxn_objc_new("MTLFunctionConstantValues");
+    for (int i = 0; i < launch->n_constants; i++)
+        objc_set_constant(values, &launch->constants[i], MTLDataTypeInt, (unsigned long)i);
+    id function = objc_new_function_of(library, name, values, error);
+    objc_release(values);
+    return function;
+}
+
+static mlxn_status build(metal_device *metal, const mlxn_gpu_launch *launch, metal_pipeline *p)
+{
+    const uint32_t threads = launch->threads;
+    metal_library *library = NULL;
+    id error = NULL;
     if (threads > METAL_GROUP_THREADS)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: %u threads a group, at most %d", p->entry,
                          threads, (int)METAL_GROUP_THREADS);
     MLXN_TRY(find_library(metal, p->text, &library));
-    function = objc_new_function(library, mlxn_objc_string(p->entry));
+    id function = new_function(library->library, launch, &error);
     if (!function)
-        return mlxn_fail(MLXN_ERR_COMPILE, "%s: the text has no kernel of this name", p->entry);
-    mlxn_status status = new_pipeline(metal, function, p->entry, 0, p);
+        return mlxn_fail(MLXN_ERR_COMPILE, "%s: %s", p->entry,
+                         error ? mlxn_objc_error(error) : "the text has no kernel of this name");
+    mlxn_status status = new_pipeline(metal, library, function, 0, p);
     if (status == MLXN_OK && p->max_threads < threads) {
         objc_release(p->pipeline);
-        status = new_pipeline(metal, function, p->entry, threads, p);
+        status = new_pipeline(metal, library, function, threads, p);
     }
     objc_release(function);
     if (status != MLXN_OK)
@@ -101,20 +117,22 @@ static metal_pipeline **bucket(metal_device *metal, const char *entry)
     return &metal->pipelines[hash % METAL_BUCKETS];
 }
 
-static mlxn_status find_pipeline(metal_device *metal, const char *text, const char *entry,
-                                 uint32_t threads, metal_pipeline **out)
+static mlxn_status find_pipeline(metal_device *metal, const mlxn_gpu_launch *launch,
+                                 metal_pipeline **out)
 {
-    metal_pipeline **at = bucket(metal, entry);
+    metal_pipeline **at = bucket(metal, launch->entry);
     for (metal_pipeline *p = *at; p; p = p->next)
-        if (p->text == text && p->max_threads >= threads && !strcmp(p->entry, entry)) {
+        if (p->text == launch->text && p->constants == launch->constants &&
+            p->max_threads >= launch->threads && !strcmp(p->entry, launch->entry)) {
             *out = p;
             return MLXN_OK;
         }
     metal_pipeline *p = malloc(sizeof *p);
     if (!p)
         return mlxn_fail(MLXN_ERR_MEMORY, "metal: no memory for a pipeline");
-    *p = (metal_pipeline){.next = *at, .text = text, .entry = entry};
-    mlxn_status status = build(metal, threads, p);
+    *p = (metal_pipeline){
+        .next = *at, .text = launch->text, .entry = launch->entry, .constants = launch->constants};
+    mlxn_status status = build(metal, launch, p);
     if (status != MLXN_OK) {
         free(p);
         return status;
@@ -123,12 +141,12 @@ static mlxn_status find_pipeline(metal_device *metal, const char *text, const ch
     return MLXN_OK;
 }
 
-mlxn_status metal_find_pipeline(metal_device *metal, const char *text, const char *entry,
-                                uint32_t threads, metal_pipeline **out)
+mlxn_status metal_find_pipeline(metal_device *metal, const mlxn_gpu_launch *launch,
+                                metal_pipeline **out)
 {
     void *pool = mlxn_objc.pool_push();
     pthread_mutex_lock(&metal->code_lock);
-    mlxn_status status = find_pipeline(metal, text, entry, threads, out);
+    mlxn_status status = find_pipeline(metal, launch, out);
     pthread_mutex_unlock(&metal->code_lock);
     mlxn_objc.pool_pop(pool);
     return status;
@@ -140,7 +158,7 @@ mlxn_status metal_prepare(mlxn_device *device, mlxn_gpu_plan *plan)
     for (int i = 0; i < plan->n_launches; i++) {
         mlxn_gpu_launch *launch = &plan->launches[i];
         metal_pipeline *p = NULL;
-        MLXN_TRY(metal_find_pipeline(metal, launch->text, launch->entry, launch->threads, &p));
+        MLXN_TRY(metal_find_pipeline(metal, launch, &p));
         if (launch->shared_bytes + 15 + p->static_bytes > metal->max_group_memory)
             return mlxn_fail(MLXN_ERR_UNSUPPORTED,
                              "%s: %u bytes of group memory beside its own %lu, the device has %lu",
@@ -163,6 +181,7 @@ void metal_release_libraries(metal_device *metal)
     while (metal->libraries) {
         metal_library *l = metal->libraries;
         metal->libraries = l->next;
+        metal_archive_close(l);
         objc_release(l->library);
         free(l);
     }

@@ -3,6 +3,7 @@
 #ifndef MLXN_METAL_METAL_H
 #define MLXN_METAL_METAL_H
 
+#include "backends/cache.h"
 #include "backends/metal/objc.h"
 #include "core/gpu.h"
 
@@ -13,10 +14,14 @@ typedef struct metal_library {
     struct metal_library *next;
     const char *text;
     id library;
+    id archive; /* of its pipelines; NULL: none is kept */
+    mlxn_hash key;
+    int grown; /* the archive has more than its file */
 } metal_library;
 typedef struct metal_pipeline {
     struct metal_pipeline *next;
     const char *text, *entry;
+    const int32_t *constants; /* told apart by address, as texts are */
     id pipeline;
     unsigned long max_threads, static_bytes;
 } metal_pipeline;
@@ -77,12 +82,23 @@ void metal_update_residency(metal_device *metal);
 
 /* ---- library.c ---- */
 
-/* The compiled kernel `entry` of a text, made at its first use, for groups of so many threads. */
-mlxn_status metal_find_pipeline(metal_device *metal, const char *text, const char *entry,
-                                uint32_t threads, metal_pipeline **out);
+/* The compiled kernel of a launch, made at its first use, for groups of so many threads. */
+mlxn_status metal_find_pipeline(metal_device *metal, const mlxn_gpu_launch *launch,
+                                metal_pipeline **out);
 /* Sets launch->function of all launches to their metal_pipeline. */
 mlxn_status metal_prepare(mlxn_device *device, mlxn_gpu_plan *plan);
 void metal_release_libraries(metal_device *metal);
+
+/* What the texts need, as Metal numbers it: see docs/metal-language.md. */
+extern const unsigned long metal_language;
+
+/* ---- archive.c ---- */
+
+void metal_archive_open(metal_device *metal, metal_library *library);
+/* A new pipeline, out of the archive if it has it; NULL with *error. */
+id metal_archive_pipeline(metal_device *metal, metal_library *library, id descriptor, id *error);
+/* Writes the archive if it has grown, and releases it. */
+void metal_archive_close(metal_library *library);
 
 /* ---- run.c ---- */
 

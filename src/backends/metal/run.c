@@ -216,9 +216,12 @@ static void encode(metal_pass *pass, const mlxn_work *work, size_t scratch_at)
             objc_memory_barrier(pass->encoder, MTLBarrierScopeBuffers);
         if (node->graph)
             encode(pass, &node->graph->work, at);
+        int done = 0; /* launches of the plan in front of the last barrier */
         for (int i = 0; node->plan && i < node->plan->n_launches; i++) {
-            if (node->plan->launches[i].after)
+            if (node->plan->launches[i].after > done) {
                 objc_memory_barrier(pass->encoder, MTLBarrierScopeBuffers);
+                done = i;
+            }
             encode_launch(pass, node, at, &node->plan->launches[i]);
         }
     }

@@ -20,6 +20,11 @@ enum {
     MM_TENSOR_ROWS = 16,  /* at least, for tensor cores */
     MM_TENSOR_BLOCK = 64, /* rows and columns of a group of threads (matmul_cuda.kernel) */
     MM_TENSOR_THREADS = 128,
+    MM_SIMDGROUP_ROWS = 16,       /* at least, for simdgroup matrices */
+    MM_SIMDGROUP_BLOCK_ROWS = 32, /* of a group of threads (matmul_metal.kernel) */
+    MM_SIMDGROUP_BLOCK_COLUMNS = 64,
+    MM_SIMDGROUP_THREADS = 128,
+    MM_SIMDGROUP_FAMILY = 7, /* Apple's, and later ones */
     MM_GRID_Y = 65535,
 };
 
@@ -28,6 +33,14 @@ typedef struct mm_source {
     int operand;
     size_t offset;
 } mm_source;
+
+/* The forms of a node's input that its products read. */
+enum { MM_AS_FLOATS = 1, MM_AS_BYTES = 2 };
+typedef struct mm_input {
+    mm_source floats;        /* f32 in aligned rows of whole tiles, */
+    int64_t stride;          /* so far apart */
+    mm_source bytes, scales; /* rounded to int8 (matmul_metal.kernel) */
+} mm_input;
 
 /* Rows of the weight that a simdgroup of the wide shape has (matvec.kernel). */
 static int wide_rows(const matmul_weight *w)
@@ -43,13 +56,25 @@ static int on_tensor_cores(const mlxn_gpu_traits *gpu, const matmul_params *p)
            p->weight.dtype != MLXN_F32 && p->weight.dtype != MLXN_F16;
 }
 
+/* Simdgroup matrices: quants, exact with activations of int8. */
+static int on_simdgroups(const mlxn_gpu_traits *gpu, const matmul_params *p)
+{
+    const int has = gpu->dialect == MLXN_GPU_METAL && gpu->overrides &&
+                    gpu->architecture >= MM_SIMDGROUP_FAMILY && gpu->schedule == MM_SCHEDULE_AUTO;
+    return (has || gpu->schedule == MM_SCHEDULE_SIMDGROUP) && p->fast &&
+           p->rows >= MM_SIMDGROUP_ROWS &&
+           !packed_format_of((mlxn_dtype)p->weight.dtype).element_bytes;
+}
+
 static mm_schedule choose(const mlxn_gpu_traits *gpu, const matmul_params *p)
 {
     if (on_tensor_cores(gpu, p))
         return MM_SCHEDULE_TENSOR;
+    if (on_simdgroups(gpu, p))
+        return MM_SCHEDULE_SIMDGROUP;
     if (gpu->schedule == MM_SCHEDULE_MATRIX || p->rows > MM_GRID_Y)
         return MM_SCHEDULE_MATRIX;
-    if (gpu->schedule != MM_SCHEDULE_AUTO)
+    if (gpu->schedule != MM_SCHEDULE_AUTO && gpu->schedule != MM_SCHEDULE_SIMDGROUP)
         return (mm_schedule)gpu->schedule;
     if (p->rows > MM_VECTOR_ROWS)
         return MM_SCHEDULE_MATRIX;
@@ -73,27 +98,59 @@ static mlxn_status plan_weight(mlxn_gpu_plan *plan, const matmul_weight *w, int 
     return mlxn_matmul_plan_pack(plan, w, operand, out->operand, out->offset, 0, groups);
 }
 
-/* The input as products read it: *stride is in rows of f32. */
-static mlxn_status plan_input(mlxn_gpu_plan *plan, const mlxn_node *node, mm_input_params in,
-                              mm_source *out, int64_t *stride)
+static int form_of(const mlxn_gpu_traits *gpu, const matmul_params *m)
+{
+    return choose(gpu, m) == MM_SCHEDULE_SIMDGROUP ? MM_AS_BYTES : MM_AS_FLOATS;
+}
+
+static mlxn_status plan_floats(mlxn_gpu_plan *plan, const mlxn_node *node, mm_input_params in,
+                               mm_input *out)
 {
     const uint64_t address = node->operands[MM_INPUT_OPERAND].range.address;
     const int64_t width = in.tiles * PACKED_K;
     mlxn_gpu_launch *launch;
-    *out = (mm_source){MM_INPUT_OPERAND, 0};
-    *stride = in.input_stride;
+    out->floats = (mm_source){MM_INPUT_OPERAND, 0};
+    out->stride = in.input_stride;
     if (in.dtype == MLXN_F32 && address % 16 == 0 && in.input_stride % 4 == 0 && in.cols == width)
         return MLXN_OK;
-    *stride = width;
-    *out = (mm_source){MLXN_GPU_SCRATCH,
-                       mlxn_gpu_scratch(plan, (size_t)(in.rows * width) * sizeof(float))};
+    out->stride = width;
+    out->floats = (mm_source){MLXN_GPU_SCRATCH,
+                              mlxn_gpu_scratch(plan, (size_t)(in.rows * width) * sizeof(float))};
     MLXN_TRY(
         mlxn_gpu_add(plan, mlxn_kernel_text_weight_pack, "matmul_input", &in, sizeof in, &launch));
     launch->groups[0] = (uint32_t)((in.rows * width + MM_INPUT_THREADS - 1) / MM_INPUT_THREADS);
     launch->threads = MM_INPUT_THREADS;
     launch->early = 1;
     mlxn_gpu_bind(launch, MM_INPUT_OPERAND, 0);
-    mlxn_gpu_bind(launch, out->operand, out->offset);
+    mlxn_gpu_bind(launch, out->floats.operand, out->floats.offset);
+    return MLXN_OK;
+}
+
+static mlxn_status plan_bytes(mlxn_gpu_plan *plan, mm_input_params in, mm_input *out)
+{
+    const int64_t blocks = in.rows * in.tiles, of_group = MM_SIMDGROUP_THREADS / PACKED_K;
+    mlxn_gpu_launch *launch;
+    out->bytes = (mm_source){MLXN_GPU_SCRATCH, mlxn_gpu_scratch(plan, (size_t)blocks * PACKED_K)};
+    out->scales =
+        (mm_source){MLXN_GPU_SCRATCH, mlxn_gpu_scratch(plan, (size_t)blocks * 2 * sizeof(float))};
+    MLXN_TRY(mlxn_gpu_add(plan, mlxn_kernel_text_matmul_metal, "matmul_metal_input", &in, sizeof in,
+                          &launch));
+    launch->groups[0] = (uint32_t)((blocks + of_group - 1) / of_group);
+    launch->threads = MM_SIMDGROUP_THREADS;
+    mlxn_gpu_bind(launch, MM_INPUT_OPERAND, 0);
+    mlxn_gpu_bind(launch, out->bytes.operand, out->bytes.offset);
+    mlxn_gpu_bind(launch, out->scales.operand, out->scales.offset);
+    return MLXN_OK;
+}
+
+/* The input in the forms that products read. */
+static mlxn_status plan_input(mlxn_gpu_plan *plan, const mlxn_node *node, mm_input_params in,
+                              int forms, mm_input *out)
+{
+    if (forms & MM_AS_FLOATS)
+        MLXN_TRY(plan_floats(plan, node, in, out));
+    if (forms & MM_AS_BYTES)
+        MLXN_TRY(plan_bytes(plan, in, out));
     return MLXN_OK;
 }
 
@@ -103,17 +160,20 @@ static const char *entry_of(mm_schedule schedule, int dtype)
     static const char *const wides[] = MM_ENTRIES("matvec_wide_");
     static const char *const matrices[] = MM_ENTRIES("matmul_");
     static const char *const tensors[] = MM_ENTRIES("matmul_cuda_");
-    return (schedule == MM_SCHEDULE_SHORT    ? shorts
-            : schedule == MM_SCHEDULE_WIDE   ? wides
-            : schedule == MM_SCHEDULE_TENSOR ? tensors
-                                             : matrices)[dtype];
+    static const char *const simdgroups[] = MM_ENTRIES("matmul_metal_");
+    return (schedule == MM_SCHEDULE_SHORT       ? shorts
+            : schedule == MM_SCHEDULE_WIDE      ? wides
+            : schedule == MM_SCHEDULE_TENSOR    ? tensors
+            : schedule == MM_SCHEDULE_SIMDGROUP ? simdgroups
+                                                : matrices)[dtype];
 }
 
 static const char *text_of(mm_schedule schedule)
 {
-    return schedule == MM_SCHEDULE_TENSOR   ? mlxn_kernel_text_matmul_cuda
-           : schedule == MM_SCHEDULE_MATRIX ? mlxn_kernel_text_matmul
-                                            : mlxn_kernel_text_matvec;
+    return schedule == MM_SCHEDULE_TENSOR      ? mlxn_kernel_text_matmul_cuda
+           : schedule == MM_SCHEDULE_SIMDGROUP ? mlxn_kernel_text_matmul_metal
+           : schedule == MM_SCHEDULE_MATRIX    ? mlxn_kernel_text_matmul
+                                               : mlxn_kernel_text_matvec;
 }
 
 /* Grid and threads. */
@@ -127,6 +187,10 @@ static void shape_launch(const mlxn_gpu_traits *gpu, const matmul_weight *w, con
     } else if (schedule == MM_SCHEDULE_TENSOR) {
         launch->threads = MM_TENSOR_THREADS;
         rows = columns = MM_TENSOR_BLOCK;
+    } else if (schedule == MM_SCHEDULE_SIMDGROUP) {
+        launch->threads = MM_SIMDGROUP_THREADS;
+        rows = MM_SIMDGROUP_BLOCK_ROWS;
+        columns = MM_SIMDGROUP_BLOCK_COLUMNS;
     } else {
         const int wide = schedule == MM_SCHEDULE_WIDE;
         launch->threads = wide || p->weight.tiles > MM_SHORT_TILES ? 128 : 64;
@@ -148,14 +212,15 @@ static mm_params params_of(const matmul_params *m, int64_t input_stride)
                        .output_dtype = m->output_dtype};
 }
 
-/* The launch of a product, and before it that which packs a plain weight; `after`: behind the
- * launches that the plan has. */
+/* The launch of a product, and before it that which packs a plain weight; behind the first `after`
+ * launches of the plan, which bring the input. */
 static mlxn_status plan_product(const mlxn_gpu_traits *gpu, mlxn_gpu_plan *plan,
-                                const matmul_params *m, int weight_operand, mm_source input,
-                                int64_t input_stride, mm_source output, int after)
+                                const matmul_params *m, int weight_operand, const mm_input *input,
+                                mm_source output, int after)
 {
     const mm_schedule schedule = choose(gpu, m);
-    const mm_params p = params_of(m, input_stride);
+    const mm_params p = params_of(m, input->stride);
+    const mm_source *first = schedule == MM_SCHEDULE_SIMDGROUP ? &input->bytes : &input->floats;
     mm_source weight;
     mlxn_gpu_launch *launch;
     if (m->rows > (int64_t)MM_MATRIX_ROWS * MM_GRID_Y || m->weight.rows > INT32_MAX)
@@ -165,9 +230,12 @@ static mlxn_status plan_product(const mlxn_gpu_traits *gpu, mlxn_gpu_plan *plan,
     MLXN_TRY(mlxn_gpu_add(plan, text_of(schedule), entry_of(schedule, m->weight.dtype), &p,
                           sizeof p, &launch));
     shape_launch(gpu, &m->weight, &p, schedule, launch);
-    launch->after = after || !m->weight.packed;
-    launch->early = m->weight.packed; /* only weights that no dispatch writes are read early */
-    mlxn_gpu_bind(launch, input.operand, input.offset);
+    launch->after = m->weight.packed ? after : plan->n_launches - 1;
+    /* only weights that no dispatch writes are read early, and Metal's own text never waits */
+    launch->early = m->weight.packed && schedule != MM_SCHEDULE_SIMDGROUP;
+    mlxn_gpu_bind(launch, first->operand, first->offset);
+    if (schedule == MM_SCHEDULE_SIMDGROUP)
+        mlxn_gpu_bind(launch, input->scales.operand, input->scales.offset);
     mlxn_gpu_bind(launch, weight.operand, weight.offset);
     mlxn_gpu_bind(launch, output.operand, output.offset);
     return MLXN_OK;
@@ -176,17 +244,16 @@ static mlxn_status plan_product(const mlxn_gpu_traits *gpu, mlxn_gpu_plan *plan,
 mlxn_status mlxn_matmul_plan(const mlxn_gpu_traits *gpu, const mlxn_node *node, mlxn_gpu_plan *plan)
 {
     const matmul_params *m = node->args;
-    mm_source input;
-    int64_t stride;
+    mm_input input = {.stride = 0};
     MLXN_TRY(plan_input(plan, node,
                         (mm_input_params){.rows = m->rows,
                                           .cols = m->weight.cols,
                                           .tiles = packed_tiles(m->weight.cols),
                                           .input_stride = m->input_stride,
                                           .dtype = m->input_dtype},
-                        &input, &stride));
-    return plan_product(gpu, plan, m, MM_WEIGHT_OPERAND, input, stride,
-                        (mm_source){MM_OUTPUT_OPERAND, 0}, plan->n_launches > 0);
+                        form_of(gpu, m), &input));
+    return plan_product(gpu, plan, m, MM_WEIGHT_OPERAND, &input, (mm_source){MM_OUTPUT_OPERAND, 0},
+                        plan->n_launches);
 }
 
 /* ---- several products ---- */
@@ -214,7 +281,7 @@ static int in_one(const mlxn_gpu_traits *gpu, const matmul_group_params *g)
 }
 
 static mlxn_status plan_one(const mlxn_gpu_traits *gpu, const matmul_group_params *g,
-                            mm_source input, int64_t stride, mlxn_gpu_plan *plan)
+                            const mm_input *input, mlxn_gpu_plan *plan)
 {
     static const char *const gates[] = MM_ENTRIES("matvec_gate_");
     mm_group_params p = {.count = g->count};
@@ -222,13 +289,13 @@ static mlxn_status plan_one(const mlxn_gpu_traits *gpu, const matmul_group_param
     uint32_t groups = 0;
     for (int i = 0; i < g->count; i++) {
         const matmul_params m = matmul_product_of(g, i);
-        p.product[i] = params_of(&m, stride);
+        p.product[i] = params_of(&m, input->stride);
         p.format[i] = format_of(m.weight.dtype);
         p.first[i] = groups;
         shape_launch(gpu, &m.weight, &p.product[i], MM_SCHEDULE_SHORT, &shape);
         groups += g->gate && i ? 0 : shape.groups[0];
     }
-    const int after = plan->n_launches > 0;
+    const int after = plan->n_launches;
     if (g->gate)
         MLXN_TRY(mlxn_gpu_add(plan, mlxn_kernel_text_matvec, gates[g->product[0].weight.dtype],
                               &p.product[0], sizeof p.product[0], &launch));
@@ -240,7 +307,7 @@ static mlxn_status plan_one(const mlxn_gpu_traits *gpu, const matmul_group_param
     launch->threads = shape.threads;
     launch->early = 1;
     launch->after = after;
-    mlxn_gpu_bind(launch, input.operand, input.offset);
+    mlxn_gpu_bind(launch, input->floats.operand, input->floats.offset);
     mlxn_gpu_bind(launch, 1, 0);
     if (g->gate) {
         mlxn_gpu_bind(launch, 3, 0);
@@ -266,7 +333,8 @@ static mlxn_status plan_gate(const matmul_group_params *g, const mm_source from[
         mlxn_gpu_add(plan, mlxn_kernel_text_weight_pack, "matmul_gate", &p, sizeof p, &launch));
     launch->groups[0] = (uint32_t)((p.rows * p.columns + MM_INPUT_THREADS - 1) / MM_INPUT_THREADS);
     launch->threads = MM_INPUT_THREADS;
-    launch->early = launch->after = 1;
+    launch->early = 1;
+    launch->after = plan->n_launches - 1;
     mlxn_gpu_bind(launch, from[0].operand, from[0].offset);
     mlxn_gpu_bind(launch, from[1].operand, from[1].offset);
     mlxn_gpu_bind(launch, MM_OUTPUT_OPERAND, 0);
@@ -278,18 +346,23 @@ mlxn_status mlxn_matmul_group_plan(const mlxn_gpu_traits *gpu, const mlxn_node *
 {
     const matmul_group_params *g = node->args;
     const int64_t cols = g->product[0].weight.cols;
-    mm_source input, output[MATMUL_GROUP_MAX];
-    int64_t stride;
+    mm_source output[MATMUL_GROUP_MAX];
+    mm_input input = {.stride = 0};
+    int forms = 0;
+    for (int i = 0; i < g->count; i++) {
+        const matmul_params m = matmul_product_of(g, i);
+        forms |= form_of(gpu, &m);
+    }
     MLXN_TRY(plan_input(plan, node,
                         (mm_input_params){.rows = g->rows,
                                           .cols = cols,
                                           .tiles = packed_tiles(cols),
                                           .input_stride = g->input_stride,
                                           .dtype = g->input_dtype},
-                        &input, &stride));
+                        forms, &input));
     if (in_one(gpu, g))
-        return plan_one(gpu, g, input, stride, plan);
-    const int after = plan->n_launches > 0;
+        return plan_one(gpu, g, &input, plan);
+    const int after = plan->n_launches;
     for (int i = 0; i < g->count; i++) {
         matmul_params m = matmul_product_of(g, i);
         output[i] = (mm_source){2 + 2 * i, 0};
@@ -299,7 +372,7 @@ mlxn_status mlxn_matmul_group_plan(const mlxn_gpu_traits *gpu, const mlxn_node *
             m.output_stride = m.weight.rows;
             m.output_dtype = MLXN_F32;
         }
-        MLXN_TRY(plan_product(gpu, plan, &m, 1 + 2 * i, input, stride, output[i], after));
+        MLXN_TRY(plan_product(gpu, plan, &m, 1 + 2 * i, &input, output[i], after));
     }
     return g->gate ? plan_gate(g, output, plan) : MLXN_OK;
 }

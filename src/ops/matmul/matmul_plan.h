@@ -27,14 +27,15 @@ static inline mm_layout mm_layout_of(const matmul_weight *w)
                        .scale_offset = (int64_t)packed_scale_offset(f, tiles)};
 }
 
-/* The schedules of a matmul, which give the same bits but for TENSOR; gpu->schedule is one of them.
- */
+/* The schedules of a matmul; gpu->schedule is one of them.  The last two are for the fast mode and
+ * have bits of their own (docs/numerics.md). */
 typedef enum mm_schedule {
     MM_SCHEDULE_AUTO,
-    MM_SCHEDULE_SHORT,  /* matvec.kernel, two rows of the weight a simdgroup */
-    MM_SCHEDULE_WIDE,   /* matvec.kernel, up to a group a simdgroup */
-    MM_SCHEDULE_MATRIX, /* matmul.kernel */
-    MM_SCHEDULE_TENSOR, /* matmul_cuda.kernel; never forced */
+    MM_SCHEDULE_SHORT,     /* matvec.kernel, two rows of the weight a simdgroup */
+    MM_SCHEDULE_WIDE,      /* matvec.kernel, up to a group a simdgroup */
+    MM_SCHEDULE_MATRIX,    /* matmul.kernel */
+    MM_SCHEDULE_SIMDGROUP, /* matmul_metal.kernel, where rows and weight are for it */
+    MM_SCHEDULE_TENSOR,    /* matmul_cuda.kernel; never forced */
 } mm_schedule;
 
 /* Adds the launch that packs the groups [first, first + count) of a plain weight, operand `from`,

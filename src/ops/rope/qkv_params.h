@@ -7,6 +7,7 @@
 #include "kernels/types.h"
 
 enum { QKV_PARTS = 3 };
+enum { QKV_UNITS_THREADS = 128 }; /* a group at most */
 
 /* Operands: four for each part, then what the parts share. */
 enum { QKV_INPUT, QKV_OUTPUT, QKV_WEIGHT, QKV_CACHE, QKV_PART_OPERANDS };
@@ -49,6 +50,7 @@ typedef struct qkv_part_params {
     int32_t pairs; /* qkv_pairs */
     int32_t norm;  /* mlxn_norm_kind */
     int32_t weight_dtype, cache_dtype;
+    int32_t units, pad; /* GPU: of unit_heads heads, the last may have fewer */
 } qkv_part_params;
 
 typedef struct qkv_params {
@@ -59,6 +61,7 @@ typedef struct qkv_params {
     int32_t angles;                            /* qkv_angles */
     int32_t rounding;                          /* mlxn_rounding */
     int32_t stream;                            /* outputs pass the caches by */
+    int32_t unit_heads;                        /* GPU: what a lane works on at once */
     int32_t present;                           /* bit i: operand i is bound */
     float eps, weight_bias, attention_factor;
     float theta_power[32][2]; /* QKV_ANGLES_THETA: theta^(-2 * 2^k / D), high and low part */

@@ -13,6 +13,7 @@ typedef enum qkv_schedule {
     QKV_SCHEDULE_GROUP,   /* where the head is not too large, else LANES */
     QKV_SCHEDULE_ROWS,    /* where the shape allows it, else LANES */
     QKV_SCHEDULE_COLUMNS, /* where the shape allows it, else as ROWS */
+    QKV_SCHEDULE_UNITS,   /* likewise */
 } qkv_schedule;
 
 /* The launch, its parameters not bound yet.  addresses: of the operands' first bytes, 0 where

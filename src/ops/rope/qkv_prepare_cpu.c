@@ -226,26 +226,30 @@ static int token_at(const mlxn_cpu_call *call, const qkv_params *p, int64_t t, i
 /* ---- heads ---- */
 
 /* The address of element `at` of an operand, NULL if it is absent. */
-CPU_INLINE char *element(const mlxn_cpu_call *call, int operand, int64_t at, mlxn_dtype dtype)
+static char *element(const mlxn_cpu_call *call, int operand, int64_t at, mlxn_dtype dtype)
 {
     char *base = call->ptr[operand];
     return base ? base + at * (int64_t)cpu_dtype_bytes(dtype) : NULL;
 }
 
-/* Appends head j of token k of t. */
-CPU_INLINE void add_row(const mlxn_cpu_call *call, const qkv_part_params *part, int first,
-                        const tokens *t, int64_t k, int64_t j, qkv_rows *g)
+/* Head `first` of part `which` of token k of t. */
+static qkv_token token_of(const mlxn_cpu_call *call, const qkv_params *p, int which,
+                          const tokens *t, int64_t k, int64_t first)
 {
+    const qkv_part_params *part = &p->part[which];
+    const mlxn_dtype dtype = (mlxn_dtype)p->dtype;
+    const int interleaved = part->pairs == QKV_PAIRS_INTERLEAVED;
     const int64_t at = t->at[k], slot = t->slot[k];
-    const int64_t cached = slot * part->cache_slot + j * part->cache_head;
-    const int interleaved = part->pairs == QKV_PAIRS_INTERLEAVED, n = g->n++;
-    g->input[n] =
-        element(call, first + QKV_INPUT, at * part->input_token + j * part->input_head, g->dtype);
-    g->output[n] = element(call, first + QKV_OUTPUT,
-                           at * part->output_token + j * part->output_head, g->dtype);
-    g->cache[n] = slot < 0 ? NULL : element(call, first + QKV_CACHE, cached, g->cache_dtype);
-    g->cosine[n] = interleaved ? t->both_cosine[k] : t->cosine[k];
-    g->sine[n] = interleaved ? t->signed_sine[k] : t->sine[k];
+    const int64_t input = at * part->input_token + first * part->input_head;
+    const int64_t output = at * part->output_token + first * part->output_head;
+    const int64_t cache = slot * part->cache_slot + first * part->cache_head;
+    return (qkv_token){.input = element(call, QKV_AT(which, QKV_INPUT), input, dtype),
+                       .output = element(call, QKV_AT(which, QKV_OUTPUT), output, dtype),
+                       .cache = slot < 0 ? NULL
+                                         : element(call, QKV_AT(which, QKV_CACHE), cache,
+                                                   (mlxn_dtype)part->cache_dtype),
+                       .cosine = interleaved ? t->both_cosine[k] : t->cosine[k],
+                       .sine = interleaved ? t->signed_sine[k] : t->sine[k]};
 }
 
 /* The rows one by one, for any shape. */
@@ -254,30 +258,27 @@ static void do_rows(const qkv_params *p, const scratch *s, const qkv_part_params
 {
     const int staged = p->rounding != MLXN_ROUND_EXACT || g->cache_dtype != MLXN_DTYPE_NONE;
     const uintptr_t vector = VF_LANES * cpu_dtype_bytes(g->dtype);
-    float r[QKV_ROWS] = {0};
-    vf scale = vf_set(1.0f);
-    for (int i = 0; i < g->n && part->norm != MLXN_NORM_NONE; i++)
-        r[i] = head_sum(g->dtype, g->input[i], g->dim);
-    if (part->norm != MLXN_NORM_NONE)
-        scale = rms_scale(vf_load(r), p->dim, p->eps);
-    vf_store(r, scale);
-    for (int i = 0; i < g->n; i++) {
-        const head h = {.input = g->input[i],
-                        .output = g->output[i],
-                        .cache = g->cache[i],
-                        .weight = g->weight,
-                        .ones = s->ones,
-                        .cosine = g->cosine[i],
-                        .sine = g->sine[i],
-                        .staged = s->staged,
-                        .dim = p->dim,
-                        .pairs = p->rotary_pairs,
-                        .offset = part->offset,
-                        .dtype = g->dtype,
-                        .cache_dtype = g->cache_dtype,
-                        .layout = part->pairs,
-                        .rounded = p->rounding == MLXN_ROUND_MATCH_UNFUSED,
-                        .r = vf_set(r[i])};
+    head h = {.weight = g->weight,
+              .ones = s->ones,
+              .staged = s->staged,
+              .dim = p->dim,
+              .pairs = p->rotary_pairs,
+              .offset = part->offset,
+              .dtype = g->dtype,
+              .cache_dtype = g->cache_dtype,
+              .layout = part->pairs,
+              .rounded = p->rounding == MLXN_ROUND_MATCH_UNFUSED,
+              .r = vf_set(1.0f)};
+    for (int i = 0; i < g->tokens * g->heads; i++) {
+        const qkv_token *token = &g->token[i / g->heads];
+        const int64_t j = i % g->heads;
+        h.input = token->input + j * g->input_step;
+        h.output = token->output ? token->output + j * g->output_step : NULL;
+        h.cache = token->cache ? token->cache + j * g->cache_step : NULL;
+        h.cosine = token->cosine;
+        h.sine = token->sine;
+        if (part->norm != MLXN_NORM_NONE)
+            h.r = rms_scale(vf_set(head_sum(g->dtype, h.input, g->dim)), p->dim, p->eps);
         if (!staged)
             head_to_output(&h, p->stream && (uintptr_t)h.output % vector == 0);
         else if (h.output || h.cache)
@@ -292,10 +293,13 @@ static void do_blocks(const qkv_params *p, const qkv_part_params *part, qkv_rows
     if (part->norm != MLXN_NORM_NONE)
         r = rms_scale(qkv_blocks_sum(g), p->dim, p->eps);
     vf_store(scale, r);
-    g->stream = p->stream;
-    for (int i = 0; i < g->n; i++)
-        g->stream &= (uintptr_t)g->output[i] % 64 == 0;
-    qkv_blocks_store(g, scale);
+    g->stream = p->stream && g->output_step % 64 == 0;
+    for (int k = 0; k < g->tokens; k++)
+        g->stream &= (uintptr_t)g->token[k].output % 64 == 0;
+    if (g->cache_dtype != MLXN_DTYPE_NONE)
+        qkv_blocks_cache(g, scale);
+    if (g->token[0].output) /* last: it may be the input */
+        qkv_blocks_store(g, scale);
 }
 
 /* One part of the tokens, as many heads together as stay in the first level cache. */
@@ -303,25 +307,30 @@ static void do_part(const mlxn_cpu_call *call, const qkv_params *p, const scratc
                     const tokens *t)
 {
     const qkv_part_params *part = &p->part[which];
-    const int first = which * QKV_PART_OPERANDS, last = (int)(t->n * part->heads);
     const int64_t fit = 8192 / p->dim, most = fit < 1 ? 1 : fit < QKV_ROWS ? fit : QKV_ROWS;
-    qkv_rows g = {.dtype = (mlxn_dtype)p->dtype,
-                  .cache_dtype = (mlxn_dtype)part->cache_dtype,
-                  .dim = p->dim,
-                  .pairs = part->pairs == QKV_PAIRS_NONE ? 0 : p->rotary_pairs,
-                  .offset = part->offset,
-                  .weight = s->weight[which]};
-    int done = 0;
-    for (int64_t k = 0; k < t->n; k++)
-        for (int64_t j = 0; j < part->heads; j++) {
-            add_row(call, part, first, t, k, j, &g);
-            if (++done < last && g.n < most)
-                continue;
+    const int64_t heads = part->heads < most ? part->heads : most, each = most / heads;
+    const int64_t size = (int64_t)cpu_dtype_bytes((mlxn_dtype)p->dtype);
+    const int64_t cache_size = (int64_t)cpu_dtype_bytes((mlxn_dtype)part->cache_dtype);
+    qkv_rows g;
+    g.dtype = (mlxn_dtype)p->dtype;
+    g.cache_dtype = (mlxn_dtype)part->cache_dtype;
+    g.input_step = part->input_head * size;
+    g.output_step = part->output_head * size;
+    g.cache_step = part->cache_head * cache_size;
+    g.dim = p->dim;
+    g.pairs = part->pairs == QKV_PAIRS_NONE ? 0 : p->rotary_pairs;
+    g.offset = part->offset;
+    g.weight = s->weight[which];
+    for (int64_t first = 0; first < t->n; first += each)
+        for (int64_t j = 0; j < part->heads; j += heads) {
+            g.tokens = (int)(t->n - first < each ? t->n - first : each);
+            g.heads = (int)(part->heads - j < heads ? part->heads - j : heads);
+            for (int k = 0; k < g.tokens; k++)
+                g.token[k] = token_of(call, p, which, t, first + k, j);
             if (s->blocks)
                 do_blocks(p, part, &g);
             else
                 do_rows(p, s, part, &g);
-            g.n = 0;
         }
 }
 

@@ -85,27 +85,41 @@ FN bool qkv_has(CONSTANT(qkv_params) a, int operand)
     return (a->present >> operand & 1) != 0;
 }
 
-/* Position and slot of token t; one out of range makes the token invalid and is noted. */
-FN qkv_token qkv_find(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t t, uint lane)
+FN bool qkv_placed(CONSTANT(qkv_params) a)
 {
-    const bool placed = a->angles == QKV_ANGLES_FREQS || a->angles == QKV_ANGLES_THETA;
+    return a->angles == QKV_ANGLES_FREQS || a->angles == QKV_ANGLES_THETA;
+}
+
+/* The words of a token's position and slot, where they are in buffers. */
+struct qkv_words {
+    uint2 position, slot;
+};
+FN qkv_words qkv_look(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t t)
+{
+    qkv_words y;
+    y.position = y.slot = k_uint2(0u, 0u);
+    if (qkv_placed(a) && a->position_dtype != K_NONE)
+        y.position = qkv_integer_words(a->position_dtype, o.positions, t);
+    if (qkv_has(a, QKV_SLOTS))
+        y.slot = qkv_integer_words(a->slot_dtype, o.slots, t);
+    return y;
+}
+
+/* Position and slot of token t; one out of range makes the token invalid and is noted. */
+FN qkv_token qkv_token_of(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t t,
+                          REF(qkv_words) words, uint lane)
+{
     qkv_token y;
     uint fault = 0u;
     y.at = t;
     y.position = a->position_start + t;
     y.slot = -1;
-    const bool listed = placed && a->position_dtype != K_NONE, slotted = qkv_has(a, QKV_SLOTS);
-    uint2 position = k_uint2(0u, 0u), slot = k_uint2(0u, 0u);
-    if (listed)
-        position = qkv_integer_words(a->position_dtype, o.positions, t);
-    if (slotted)
-        slot = qkv_integer_words(a->slot_dtype, o.slots, t);
-    if (listed)
-        y.position = qkv_integer(a->position_dtype, position);
-    if (placed && (y.position < 0 || y.position > 0x7fffffff))
+    if (qkv_placed(a) && a->position_dtype != K_NONE)
+        y.position = qkv_integer(a->position_dtype, words.position);
+    if (qkv_placed(a) && (y.position < 0 || y.position > 0x7fffffff))
         fault = (uint)QKV_FAULT_POSITION;
-    if (slotted)
-        y.slot = qkv_integer(a->slot_dtype, slot);
+    if (qkv_has(a, QKV_SLOTS))
+        y.slot = qkv_integer(a->slot_dtype, words.slot);
     for (int k = 0; k < QKV_PARTS; k++)
         if (qkv_has(a, QKV_AT(k, QKV_CACHE)) && y.slot >= a->part[k].slots)
             fault |= (uint)QKV_FAULT_SLOT;
@@ -113,6 +127,11 @@ FN qkv_token qkv_find(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t t, ui
     if (!y.valid && lane == 0u)
         k_atomic_or(o.fault, fault);
     return y;
+}
+FN qkv_token qkv_find(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t t, uint lane)
+{
+    const qkv_words words = qkv_look(a, o, t);
+    return qkv_token_of(a, o, t, words, lane);
 }
 
 /* The frequency of pair i; of no use with tables. */
@@ -126,6 +145,7 @@ FN k_two qkv_frequency(CONSTANT(qkv_params) a, REF(qkv_operands) o, int64_t i)
         f.lo = o.freqs[2 * i + 1];
         return f;
     }
+    K_ROLLED
     for (int bit = 0; bit < 32 && i >> bit != 0; bit++)
         if ((i >> bit & 1) != 0) {
             const k_two power = {a->theta_power[bit][0], a->theta_power[bit][1]};

@@ -46,7 +46,7 @@ static mlxn_status add_of(mlxn_gpu_plan *plan, const char *text, const char *ent
 {
     MLXN_TRY(mlxn_gpu_add(plan, text, entry, args, args_bytes, out));
     (*out)->early = 1;
-    (*out)->after = plan->n_launches > 1;
+    (*out)->after = plan->n_launches - 1;
     return MLXN_OK;
 }
 

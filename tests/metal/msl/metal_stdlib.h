@@ -39,6 +39,20 @@ uint atomic_fetch_or_explicit(threadgroup atomic_uint *, uint, memory_order);
 uint atomic_fetch_add_explicit(device atomic_uint *, uint, memory_order);
 uint atomic_fetch_add_explicit(threadgroup atomic_uint *, uint, memory_order);
 float fma(float, float, float);
+template <typename T, int Columns, int Rows> struct simdgroup_matrix {
+    T elements[2]; /* a lane's part, not to be named */
+};
+typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
+template <typename T, int Columns, int Rows>
+simdgroup_matrix<T, Columns, Rows> make_filled_simdgroup_matrix(T);
+template <typename T, int Columns, int Rows>
+void simdgroup_load(simdgroup_matrix<T, Columns, Rows> &, threadgroup const T *, ulong);
+template <typename T, int Columns, int Rows>
+void simdgroup_store(simdgroup_matrix<T, Columns, Rows>, threadgroup T *, ulong);
+template <typename T, int K, int Columns, int Rows>
+void simdgroup_multiply_accumulate(simdgroup_matrix<T, Columns, Rows> &,
+                                   simdgroup_matrix<T, K, Rows>, simdgroup_matrix<T, Columns, K>,
+                                   simdgroup_matrix<T, Columns, Rows>);
 namespace precise
 {
 float sqrt(float);

@@ -1,5 +1,5 @@
 /* cache.c - see cache.h. */
-#include "backends/cuda/cache.h"
+#include "backends/cache.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, MAX_BYTES = 256 << 20 };
+enum { PATH_BYTES = MLXN_CACHE_PATH, MAX_BYTES = 256 << 20 };
 
 typedef struct file_head {
     char magic[8];
@@ -68,13 +68,19 @@ static int folder(char path[PATH_BYTES])
     return n > 0 && n < PATH_BYTES - 64;
 }
 
-static int file_path(mlxn_hash key, char path[PATH_BYTES])
+int mlxn_kernel_cache_is_on(void)
+{
+    char path[PATH_BYTES];
+    return folder(path);
+}
+
+static int file_path(mlxn_hash key, const char *ending, char path[PATH_BYTES])
 {
     if (!folder(path))
         return 0;
     size_t at = strlen(path);
-    snprintf(path + at, PATH_BYTES - at, "/%016llx%016llx.bin", (unsigned long long)key.a,
-             (unsigned long long)key.b);
+    snprintf(path + at, PATH_BYTES - at, "/%016llx%016llx.%s", (unsigned long long)key.a,
+             (unsigned long long)key.b, ending);
     return 1;
 }
 
@@ -121,13 +127,13 @@ static int write_all(int file, const void *data, size_t bytes)
     return 1;
 }
 
-int mlxn_kernel_cache_load(mlxn_hash key, mlxn_cuda_code *out)
+int mlxn_kernel_cache_load(mlxn_hash key, mlxn_code *out)
 {
     char path[PATH_BYTES], rest;
     file_head head;
     unsigned char *data = NULL;
-    *out = (mlxn_cuda_code){0};
-    if (!file_path(key, path))
+    *out = (mlxn_code){0};
+    if (!file_path(key, "bin", path))
         return 0;
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
@@ -146,16 +152,16 @@ int mlxn_kernel_cache_load(mlxn_hash key, mlxn_cuda_code *out)
         return 0;
     }
     data[head.bytes] = 0;
-    *out = (mlxn_cuda_code){data, (size_t)head.bytes};
+    *out = (mlxn_code){data, (size_t)head.bytes};
     return 1;
 }
 
-void mlxn_kernel_cache_store(mlxn_hash key, const mlxn_cuda_code *code)
+void mlxn_kernel_cache_store(mlxn_hash key, const mlxn_code *code)
 {
     char path[PATH_BYTES], temporary[PATH_BYTES + 32], folders[PATH_BYTES];
     const mlxn_hash start = MLXN_HASH_START;
     file_head head = {.key = key, .bytes = code->bytes};
-    if (!file_path(key, path) || !folder(folders) || !make_folders(folders))
+    if (!file_path(key, "bin", path) || !folder(folders) || !make_folders(folders))
         return;
     memcpy(head.magic, MAGIC, sizeof MAGIC);
     head.sum = mlxn_hash_add(start, code->data, code->bytes);
@@ -167,4 +173,61 @@ void mlxn_kernel_cache_store(mlxn_hash key, const mlxn_cuda_code *code)
     ok &= close(file) == 0;
     if (!ok || rename(temporary, path))
         unlink(temporary);
+}
+
+/* ---- files of others ---- */
+
+/* The hash of a file's contents; 0: it cannot be read, or is too large. */
+static int hash_file(const char *path, mlxn_hash *out)
+{
+    const mlxn_hash start = MLXN_HASH_START;
+    struct stat info;
+    void *data = NULL;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return 0;
+    int ok = !fstat(file, &info) && S_ISREG(info.st_mode) && info.st_size > 0 &&
+             info.st_size <= MAX_BYTES && (data = malloc((size_t)info.st_size)) != NULL &&
+             read_all(file, data, (size_t)info.st_size);
+    close(file);
+    if (ok)
+        *out = mlxn_hash_add(start, data, (size_t)info.st_size);
+    free(data);
+    return ok;
+}
+
+int mlxn_kernel_cache_find(mlxn_hash key, char path[MLXN_CACHE_PATH])
+{
+    mlxn_code entry;
+    mlxn_hash is;
+    if (!file_path(key, "file", path) || !mlxn_kernel_cache_load(key, &entry))
+        return 0;
+    const int same =
+        entry.bytes == sizeof is && hash_file(path, &is) && !memcmp(entry.data, &is, sizeof is);
+    free(entry.data);
+    return same;
+}
+
+int mlxn_kernel_cache_begin(mlxn_hash key, char path[MLXN_CACHE_PATH])
+{
+    char folders[PATH_BYTES];
+    if (!file_path(key, "XXXXXX", path) || !folder(folders) || !make_folders(folders))
+        return 0;
+    const int file = mkstemp(path);
+    if (file < 0)
+        return 0;
+    close(file);
+    unlink(path); /* the name is what is wanted */
+    return 1;
+}
+
+/* Between the two steps the old entry does not fit the new file: then there is none. */
+void mlxn_kernel_cache_keep(mlxn_hash key, const char *path)
+{
+    char place[PATH_BYTES];
+    mlxn_hash is;
+    if (file_path(key, "file", place) && hash_file(path, &is) && !rename(path, place))
+        mlxn_kernel_cache_store(key, &(mlxn_code){&is, sizeof is});
+    else
+        unlink(path);
 }

@@ -1,0 +1,189 @@
+/* attention_inputs_test.c - what the fused operator saves: the dispatches of a token's attention
+ * inputs (norm, rotation and cache of q, k and v in all layers) by the encoder's counter, fused and
+ * as the chain of single operators, both run, with equal bits.  Shapes of Gemma 3 270M and of Gemma
+ * 4 26B-A4B (30 layers, every sixth global: 2 heads of 512 for k and v, which share a projection);
+ * weights and inputs are random. */
+#include "rig.h"
+
+typedef struct layer_shape {
+    int64_t heads, kv_heads, dim, pairs;
+    mlxn_rope_pairing pairing;
+    double theta;
+    mlxn_norm_kind v_norm;
+    int shared_kv; /* v reads k's input */
+} layer_shape;
+
+typedef struct model_shape {
+    const char *name;
+    int layers;
+    layer_shape local, global; /* every sixth */
+} model_shape;
+
+enum { Q, K, V, PARTS, SLOTS = 4 };
+static const float eps = 1e-6f;
+
+/* A layer's operands, the results twice: of the fused operator and of the chain. */
+typedef struct layer {
+    const layer_shape *shape;
+    mlxn_buffer *input[PARTS], *weight[2], *freqs, *position, *slot;
+    mlxn_buffer *fused[PARTS], *chain[PARTS]; /* q, then the caches */
+    mlxn_buffer *normed[PARTS];
+} layer;
+
+static void layer_make(mlxn_device *device, const layer_shape *s, layer *l, uint64_t *seed)
+{
+    const int32_t position = 1234, slot = 2;
+    l->shape = s;
+    for (int p = 0; p < PARTS; p++) {
+        const int64_t heads = p == Q ? s->heads : s->kv_heads;
+        const int64_t one[] = {1, heads, s->dim}, all[] = {p == Q ? 1 : SLOTS, heads, s->dim};
+        void *x = rig_normal(MLXN_F32, (size_t)(heads * s->dim), 1, seed);
+        l->input[p] = rig_buffer(device, MLXN_F32, 3, one, x);
+        l->normed[p] = rig_buffer(device, MLXN_F32, 3, one, NULL);
+        l->fused[p] = rig_buffer(device, MLXN_F32, 3, all, NULL);
+        l->chain[p] = rig_buffer(device, MLXN_F32, 3, all, NULL);
+        if (p < V)
+            l->weight[p] = rig_vector(device, MLXN_F32, s->dim, x);
+        free(x);
+    }
+    l->freqs = rig_buffer(device, MLXN_F32, 2, (int64_t[]){s->pairs, 2}, NULL);
+    l->position = rig_vector(device, MLXN_I32, 1, &position);
+    l->slot = rig_vector(device, MLXN_I32, 1, &slot);
+    REQUIRE_OK(
+        mlxn_rope_freqs(device, MLXN_DESC(mlxn_rope_freqs_args, .output = l->freqs,
+                                          .exponent_dim = s->dim, .theta = s->theta, .scale = 1)));
+}
+
+static void layer_free(layer *l)
+{
+    for (int p = 0; p < PARTS; p++) {
+        mlxn_buffer_release(l->input[p]);
+        mlxn_buffer_release(l->normed[p]);
+        mlxn_buffer_release(l->fused[p]);
+        mlxn_buffer_release(l->chain[p]);
+    }
+    mlxn_buffer_release(l->weight[Q]);
+    mlxn_buffer_release(l->weight[K]);
+    mlxn_buffer_release(l->freqs);
+    mlxn_buffer_release(l->position);
+    mlxn_buffer_release(l->slot);
+}
+
+static void record_fused(mlxn_encoder *encoder, const layer *l)
+{
+    const layer_shape *s = l->shape;
+    mlxn_buffer *v = l->input[s->shared_kv ? K : V];
+    const mlxn_qkv_prepare_args a = {
+        .size = sizeof a,
+        .q = {l->input[Q], l->fused[Q], l->weight[Q], NULL, MLXN_NORM_WEIGHTED, s->pairing},
+        .k = {l->input[K], NULL, l->weight[K], l->fused[K], MLXN_NORM_WEIGHTED, s->pairing},
+        .v = {v, NULL, NULL, l->fused[V], s->v_norm, MLXN_ROPE_NONE},
+        .rotary_pairs = s->pairs,
+        .positions = l->position,
+        .freqs = l->freqs,
+        .attention_factor = 1,
+        .slots = l->slot,
+        .eps = eps};
+    REQUIRE_OK(mlxn_qkv_prepare(encoder, &a));
+}
+
+static void record_norm(mlxn_encoder *encoder, mlxn_buffer *input, mlxn_buffer *weight,
+                        mlxn_buffer *output)
+{
+    REQUIRE_OK(mlxn_rms_norm(encoder, MLXN_DESC(mlxn_rms_norm_args, .input = input,
+                                                .weight = weight, .output = output, .eps = eps)));
+}
+
+static void record_rope(mlxn_encoder *encoder, const layer *l, mlxn_buffer *input,
+                        mlxn_buffer *output)
+{
+    REQUIRE_OK(mlxn_rope(
+        encoder, MLXN_DESC(mlxn_rope_args, .input = input, .output = output,
+                           .pairing = l->shape->pairing, .rotary_pairs = l->shape->pairs,
+                           .positions = l->position, .freqs = l->freqs, .attention_factor = 1)));
+}
+
+static void record_cache(mlxn_encoder *encoder, const layer *l, mlxn_buffer *input,
+                         mlxn_buffer *cache)
+{
+    const mlxn_qkv_prepare_args a = {
+        .size = sizeof a,
+        .k = {input, NULL, NULL, cache, MLXN_NORM_NONE, MLXN_ROPE_NONE},
+        .slots = l->slot};
+    REQUIRE_OK(mlxn_qkv_prepare(encoder, &a));
+}
+
+static void record_chain(mlxn_encoder *encoder, const layer *l)
+{
+    mlxn_buffer *v = l->input[l->shape->shared_kv ? K : V];
+    record_norm(encoder, l->input[Q], l->weight[Q], l->normed[Q]);
+    record_norm(encoder, l->input[K], l->weight[K], l->normed[K]);
+    if (l->shape->v_norm != MLXN_NORM_NONE) {
+        record_norm(encoder, v, NULL, l->normed[V]);
+        v = l->normed[V];
+    }
+    record_rope(encoder, l, l->normed[Q], l->chain[Q]);
+    record_rope(encoder, l, l->normed[K], l->normed[K]);
+    record_cache(encoder, l, l->normed[K], l->chain[K]);
+    record_cache(encoder, l, v, l->chain[V]);
+}
+
+/* Dispatches of one token's layers, from the encoder's counter. */
+static uint64_t run(const rig_device *on, const layer *layers, int n,
+                    void (*record)(mlxn_encoder *, const layer *))
+{
+    mlxn_counters before = {.size = sizeof before}, after = {.size = sizeof after};
+    CHECK(mlxn_encoder_get_counters(on->encoder, &before) == MLXN_OK);
+    for (int i = 0; i < n; i++)
+        record(on->encoder, &layers[i]);
+    CHECK(rig_finish(on, MLXN_OK));
+    CHECK(mlxn_encoder_get_counters(on->encoder, &after) == MLXN_OK);
+    return after.dispatches - before.dispatches;
+}
+
+static void check_equal(const layer *l)
+{
+    for (int p = 0; p < PARTS; p++) {
+        const size_t bytes = (size_t)mlxn_buffer_elements(l->fused[p]) * sizeof(float);
+        char *a = malloc(bytes), *b = malloc(bytes);
+        rig_read(l->fused[p], a);
+        rig_read(l->chain[p], b);
+        CHECK(memcmp(a, b, bytes) == 0);
+        free(a);
+        free(b);
+    }
+}
+
+static const model_shape models[] = {
+    {"Gemma 3 270M",
+     18,
+     {4, 1, 256, 128, MLXN_ROPE_NEOX, 1e4, MLXN_NORM_NONE, 0},
+     {4, 1, 256, 128, MLXN_ROPE_NEOX, 1e6, MLXN_NORM_NONE, 0}},
+    {"Gemma 4 26B-A4B",
+     30,
+     {16, 8, 256, 128, MLXN_ROPE_NEOX, 1e4, MLXN_NORM_WEIGHTLESS, 0},
+     {16, 2, 512, 64, MLXN_ROPE_PROPORTIONAL, 1e6, MLXN_NORM_WEIGHTLESS, 1}}};
+
+TEST(attention_inputs_dispatches)
+{
+    int n;
+    const rig_device *on = rig_devices(&n);
+    uint64_t seed = 41;
+    for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
+        const model_shape *shape = &models[m];
+        layer layers[30];
+        for (int i = 0; i < shape->layers; i++)
+            layer_make(on->device, i % 6 == 5 ? &shape->global : &shape->local, &layers[i], &seed);
+        const uint64_t fused = run(on, layers, shape->layers, record_fused);
+        const uint64_t chain = run(on, layers, shape->layers, record_chain);
+        CHECK(fused == (uint64_t)shape->layers);
+        CHECK(chain > fused);
+        test_note("%s: attention inputs of a token in %d layers: %llu dispatches fused, %llu as a "
+                  "chain",
+                  shape->name, shape->layers, (unsigned long long)fused, (unsigned long long)chain);
+        for (int i = 0; i < shape->layers; i++) {
+            check_equal(&layers[i]);
+            layer_free(&layers[i]);
+        }
+    }
+}
