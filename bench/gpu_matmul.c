@@ -4,7 +4,7 @@
  * bench-gpu-matmul [BACKEND [ROWS ...]] */
 #include <string.h>
 #include "bench.h"
-#include "ops/matmul/matmul_plan.h"
+#include "ops/matmul/planner.h"
 
 enum { REPLAYS = 9, COPIES_MAX = 512, WEIGHTS_BYTES = 200 << 20 };
 

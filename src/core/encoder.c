@@ -72,11 +72,19 @@ static void finish(mlxn_encoder *encoder)
     encoder->state = DONE;
 }
 
+/* Lets go of the graphs that are replayed, before the list is cleared. */
+static void release_graphs(const mlxn_work *work)
+{
+    for (const mlxn_node *node = work->first; node; node = node->next)
+        mlxn_graph_release(node->graph);
+}
+
 void mlxn_encoder_release(mlxn_encoder *encoder)
 {
     if (!encoder || atomic_fetch_sub_explicit(&encoder->refs, 1, memory_order_acq_rel) != 1)
         return;
     finish(encoder);
+    release_graphs(&encoder->work);
     mlxn_work_free(&encoder->work);
     mlxn_device_release(encoder->device);
     free(encoder);
@@ -140,6 +148,7 @@ mlxn_status mlxn_encoder_reset(mlxn_encoder *encoder)
     if (!encoder)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "encoder_reset: encoder is NULL");
     finish(encoder);
+    release_graphs(&encoder->work);
     mlxn_work_clear(&encoder->work);
     encoder->state = RECORDING;
     return MLXN_OK;

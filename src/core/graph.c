@@ -1,8 +1,9 @@
-/* graph.c - recorded work that is replayed; see mlxn/graph.h. */
+/* graph.c - recorded work that is replayed: the object, its costs and its named bindings; see
+ * mlxn/graph.h.  How work comes out of an encoder, and back into one, is capture.c. */
 #include <stdlib.h>
 #include <string.h>
-#include "core/encoder.h"
 #include "core/gpu.h"
+#include "core/graph.h"
 
 struct mlxn_binding {
     struct mlxn_binding *next;
@@ -32,22 +33,13 @@ static void leave_graph(mlxn_storage *storage, uint64_t last_replay)
 
 /* ---- handles ---- */
 
-mlxn_status mlxn_graph_capture(mlxn_encoder *encoder, mlxn_graph **out)
+mlxn_status mlxn_graph_make(mlxn_device *device, mlxn_work *work, mlxn_graph **out)
 {
-    if (!out)
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_capture: out is NULL");
-    *out = NULL;
-    MLXN_TRY(mlxn_encoder_check_work(encoder, "graph_capture"));
-    mlxn_work *work = mlxn_encoder_work(encoder);
-    for (const mlxn_node *node = work->first; node; node = node->next)
-        if (node->graph)
-            return mlxn_fail(MLXN_ERR_UNSUPPORTED,
-                             "graph_capture: the work replays a graph itself");
     mlxn_graph *graph = calloc(1, sizeof *graph);
     if (!graph)
         return mlxn_fail(MLXN_ERR_MEMORY, "graph_capture: out of memory");
     atomic_init(&graph->refs, 1);
-    graph->device = mlxn_device_retain(mlxn_encoder_device(encoder));
+    graph->device = mlxn_device_retain(device);
     graph->work = *work;
     if (!graph->work.first)
         graph->work.last = &graph->work.first;
@@ -84,22 +76,6 @@ void mlxn_graph_release(mlxn_graph *graph)
     mlxn_work_free(&graph->work);
     mlxn_device_release(graph->device);
     free(graph);
-}
-
-mlxn_status mlxn_graph_replay(mlxn_encoder *encoder, mlxn_graph *graph)
-{
-    MLXN_TRY(mlxn_encoder_check_recording(encoder, "graph_replay"));
-    if (!graph)
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_replay: graph is NULL");
-    if (graph->device != mlxn_encoder_device(encoder))
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "graph_replay: the graph is of another device");
-    mlxn_node *node = mlxn_work_alloc(mlxn_encoder_work(encoder), sizeof *node);
-    if (!node)
-        return mlxn_fail(MLXN_ERR_MEMORY, "graph_replay: no memory to record it");
-    memset(node, 0, sizeof *node);
-    node->graph = graph;
-    node->shared_bytes = graph->work.shared_max;
-    return mlxn_encoder_append(encoder, node);
 }
 
 uint64_t mlxn_graph_dispatches(const mlxn_graph *graph)

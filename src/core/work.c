@@ -2,7 +2,7 @@
  *
  * Nodes are bump-allocated from blocks that are kept when the list is cleared, so that recording
  * into a reused encoder allocates nothing.  A list holds a reference to the storage of every
- * operand, and to every graph it replays. */
+ * operand; to the graphs that it replays its encoder does. */
 #include <stdlib.h>
 #include "core/internal.h"
 
@@ -46,11 +46,9 @@ void mlxn_work_init(mlxn_work *work)
 
 void mlxn_work_clear(mlxn_work *work)
 {
-    for (mlxn_node *node = work->first; node; node = node->next) {
+    for (mlxn_node *node = work->first; node; node = node->next)
         for (int i = 0; i < node->n_operands; i++)
             mlxn_storage_release(node->operands[i].storage);
-        mlxn_graph_release(node->graph);
-    }
     while (work->blocks) {
         mlxn_arena_block *block = work->blocks;
         work->blocks = block->next;

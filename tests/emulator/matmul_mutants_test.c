@@ -8,7 +8,7 @@
  * first of each list. */
 enum { QUICK = 6 };
 #define COUNT(list) (test_full() ? (int)(sizeof(list) / sizeof *(list)) : (int)QUICK)
-enum { SCHEDULES = 3, SIMDGROUP = 4 }; /* of matmul_plan.h */
+enum { SCHEDULES = 3, SIMDGROUP = 4 }; /* of planner.h */
 
 static const emu_mutant matvec[] = {
     {"no barrier after the activations are brought",

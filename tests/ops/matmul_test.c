@@ -1,7 +1,7 @@
 /* matmul_test.c - every weight dtype, mode and shape class: bit for bit against the formulas of
  * mlxn/ops/matmul.h evaluated one rounding at a time, and within the derived bound of float64; on
  * every device, with plain and prepared weights, into strided rows whose gaps stay untouched. */
-#include "ops/matmul/matmul_plan.h"
+#include "ops/matmul/planner.h"
 #include "quant_ref.h"
 #include "rig.h"
 

@@ -1,9 +1,9 @@
 /* cuda.h - the CUDA backend: a device is the primary context of one GPU and one stream.
  *
- * device.c opens and closes it, memory.c moves bytes, module.c turns kernel text into functions,
- * queue.c runs commits, graph.c what is replayed, and mirror.c shows the host what that wrote.  The
- * backend knows no operator: a recorded dispatch carries a plan (core/gpu.h), and its launches are
- * what runs. */
+ * device.c opens and closes it, pool.c takes and gives back memory, memory.c moves bytes, module.c
+ * turns kernel text into functions, launch.c fills in what a launch is given, queue.c runs commits,
+ * graph.c what is replayed, and mirror.c shows the host what that wrote.  The backend knows no
+ * operator: a recorded dispatch carries a plan (core/gpu.h), and its launches are what runs. */
 #ifndef MLXN_BACKENDS_CUDA_H
 #define MLXN_BACKENDS_CUDA_H
 
@@ -81,14 +81,21 @@ typedef struct mlxn_cuda_device {
 extern const mlxn_backend mlxn_cuda_backend;
 
 /* Makes the device's context the calling thread's; before every use of the driver. */
-mlxn_status mlxn_cuda_enter(mlxn_cuda_device *cuda);
+static inline mlxn_status mlxn_cuda_enter(mlxn_cuda_device *cuda)
+{
+    return CU(&cuda->cu, cuCtxSetCurrent, cuda->context);
+}
+
+/* ---- pool.c ---- */
+
+void mlxn_cuda_pool_open(mlxn_cuda_device *cuda);
+mlxn_status mlxn_cuda_take(mlxn_cuda_device *cuda, size_t bytes, unsigned long long *address);
+void mlxn_cuda_give(mlxn_cuda_device *cuda, unsigned long long address);
 
 /* ---- memory.c ---- */
 
 mlxn_status mlxn_cuda_memory_open(mlxn_cuda_device *cuda);
 void mlxn_cuda_memory_close(mlxn_cuda_device *cuda);
-mlxn_status mlxn_cuda_take(mlxn_cuda_device *cuda, size_t bytes, unsigned long long *address);
-void mlxn_cuda_give(mlxn_cuda_device *cuda, unsigned long long address);
 mlxn_status mlxn_cuda_alloc(mlxn_device *device, mlxn_storage *storage, int zero);
 void mlxn_cuda_free(mlxn_device *device, mlxn_storage *storage);
 mlxn_status mlxn_cuda_wrap(mlxn_device *device, mlxn_storage *storage, void *memory);
@@ -107,12 +114,7 @@ mlxn_status mlxn_cuda_compile(mlxn_cuda_device *cuda, mlxn_gpu_launch *launch);
 int mlxn_cuda_has_compiler(mlxn_cuda_device *cuda);
 void mlxn_cuda_modules_close(mlxn_cuda_device *cuda);
 
-/* ---- queue.c ---- */
-
-mlxn_status mlxn_cuda_queue_open(mlxn_cuda_device *cuda);
-void mlxn_cuda_queue_close(mlxn_cuda_device *cuda);
-mlxn_status mlxn_cuda_submit(mlxn_device *device, mlxn_commit *commit);
-void mlxn_cuda_wait(mlxn_device *device, uint64_t serial, int *waited);
+/* ---- launch.c ---- */
 
 /* The parameters of a launch as the driver takes them: pointers to values; scratch is where the
  * node's work has its scratch. */
@@ -120,11 +122,16 @@ typedef struct mlxn_cuda_parameters {
     unsigned long long address[MLXN_GPU_PARAMETERS];
     void *pointer[MLXN_GPU_PARAMETERS + 1];
 } mlxn_cuda_parameters;
-/* What the node writes is no longer what the host sees of it. */
-void mlxn_cuda_written(const mlxn_node *node);
 void mlxn_cuda_bind(const mlxn_cuda_device *cuda, const mlxn_node *node,
                     const mlxn_gpu_launch *launch, unsigned long long scratch,
                     mlxn_cuda_parameters *out);
+
+/* ---- queue.c ---- */
+
+mlxn_status mlxn_cuda_queue_open(mlxn_cuda_device *cuda);
+void mlxn_cuda_queue_close(mlxn_cuda_device *cuda);
+mlxn_status mlxn_cuda_submit(mlxn_device *device, mlxn_commit *commit);
+void mlxn_cuda_wait(mlxn_device *device, uint64_t serial, int *waited);
 
 /* ---- mirror.c ---- */
 
@@ -133,6 +140,8 @@ void mlxn_cuda_mirror_close(mlxn_cuda_device *cuda);
 /* The storage is freed; something that does not publish will write it. */
 void mlxn_cuda_mirror_drop(mlxn_storage *storage);
 void mlxn_cuda_mirror_stale(const mlxn_storage *storage);
+/* What the node writes is no longer what the host sees of it. */
+void mlxn_cuda_written(const mlxn_node *node);
 /* Whether the board has what the storage holds, which is then read from it. */
 int mlxn_cuda_mirror_read(const mlxn_cuda_device *cuda, const mlxn_storage *storage, size_t offset,
                           void *dst, size_t bytes);

@@ -13,11 +13,6 @@ enum {
     EDGES_DRIVER = 12030,
 };
 
-mlxn_status mlxn_cuda_enter(mlxn_cuda_device *cuda)
-{
-    return CU(&cuda->cu, cuCtxSetCurrent, cuda->context);
-}
-
 static void cuda_close(mlxn_device *device)
 {
     mlxn_cuda_device *cuda = (mlxn_cuda_device *)device;
@@ -140,6 +135,7 @@ static mlxn_status start(mlxn_cuda_device *cuda, int index)
     MLXN_TRY(choose_edges(cuda));
     MLXN_TRY(CU(&cuda->cu, cuDevicePrimaryCtxRetain, &cuda->context, cuda->ordinal));
     MLXN_TRY(mlxn_cuda_enter(cuda));
+    mlxn_cuda_pool_open(cuda);
     MLXN_TRY(mlxn_cuda_queue_open(cuda));
     MLXN_TRY(mlxn_cuda_memory_open(cuda));
     return mlxn_cuda_mirror_open(cuda);

@@ -1,30 +1,13 @@
-/* memory.c - device memory and the copies to and from it.
+/* memory.c - the memory of storages, and the copies to and from it.
  *
- * Memory comes from the driver's stream-ordered pool where the device has one: taking and giving
- * back are then steps of the stream and cost about a microsecond.  A write is copied into pinned
- * memory and queued, so it does not wait; a read waits for the stream. */
+ * A write is copied into pinned memory and queued, so it does not wait; a read waits for the
+ * stream. */
 #include <string.h>
 #include "backends/cuda/cuda.h"
-
-/* Keeps freed memory in the pool instead of giving it back to the system at each wait. */
-static void use_pool(mlxn_cuda_device *cuda)
-{
-    struct CUmemPoolHandle_st *pool;
-    uint64_t keep = UINT64_MAX;
-    int supported = 0;
-    mlxn_cuda_driver *cu = &cuda->cu;
-    if (!cu->cuMemAllocAsync || !cu->cuMemFreeAsync || !cu->cuDeviceGetDefaultMemPool ||
-        !cu->cuMemPoolSetAttribute)
-        return;
-    cuda->pooled = cu->cuDeviceGetAttribute(&supported, MLXN_CU_MEMORY_POOLS, cuda->ordinal) == 0 &&
-                   supported && cu->cuDeviceGetDefaultMemPool(&pool, cuda->ordinal) == 0 &&
-                   cu->cuMemPoolSetAttribute(pool, MLXN_CU_POOL_RELEASE_THRESHOLD, &keep) == 0;
-}
 
 mlxn_status mlxn_cuda_memory_open(mlxn_cuda_device *cuda)
 {
     mlxn_cuda_staging *s = &cuda->staging;
-    use_pool(cuda);
     for (int i = 0; i < 2; i++) {
         void *piece;
         MLXN_TRY(
@@ -47,24 +30,6 @@ void mlxn_cuda_memory_close(mlxn_cuda_device *cuda)
 }
 
 /* ---- allocation ---- */
-
-mlxn_status mlxn_cuda_take(mlxn_cuda_device *cuda, size_t bytes, unsigned long long *address)
-{
-    *address = 0;
-    if (cuda->pooled)
-        return CU(&cuda->cu, cuMemAllocAsync, address, bytes ? bytes : 1, cuda->stream);
-    return CU(&cuda->cu, cuMemAlloc_v2, address, bytes ? bytes : 1);
-}
-
-void mlxn_cuda_give(mlxn_cuda_device *cuda, unsigned long long address)
-{
-    if (!address)
-        return;
-    if (cuda->pooled)
-        cuda->cu.cuMemFreeAsync(address, cuda->stream);
-    else
-        cuda->cu.cuMemFree_v2(address);
-}
 
 static mlxn_status take_storage(mlxn_cuda_device *cuda, mlxn_storage *storage, int zero)
 {

@@ -68,6 +68,13 @@ void mlxn_cuda_mirror_stale(const mlxn_storage *storage)
         mirror->fresh = 0;
 }
 
+void mlxn_cuda_written(const mlxn_node *node)
+{
+    for (int i = 0; i < node->n_operands; i++)
+        if (node->operands[i].storage && node->operands[i].access & MLXN_WRITE)
+            mlxn_cuda_mirror_stale(node->operands[i].storage);
+}
+
 int mlxn_cuda_mirror_read(const mlxn_cuda_device *cuda, const mlxn_storage *storage, size_t offset,
                           void *dst, size_t bytes)
 {

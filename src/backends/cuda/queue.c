@@ -43,36 +43,6 @@ void mlxn_cuda_queue_close(mlxn_cuda_device *cuda)
 
 /* ---- launches ---- */
 
-static unsigned long long address_of(const mlxn_cuda_device *cuda, const mlxn_node *node,
-                                     int operand, size_t offset, unsigned long long scratch)
-{
-    switch (operand) {
-    case MLXN_GPU_NONE:
-        return 0;
-    case MLXN_GPU_FAULT:
-        return cuda->faults_address +
-               (size_t)(node->kernel - cuda->base.builtin) * sizeof *cuda->faults;
-    case MLXN_GPU_SCRATCH:
-        return scratch + node->shared_offset + offset;
-    default: {
-        const mlxn_bound *bound = &node->operands[operand];
-        return bound->storage ? bound->storage->address + bound->offset + offset : 0;
-    }
-    }
-}
-
-void mlxn_cuda_bind(const mlxn_cuda_device *cuda, const mlxn_node *node,
-                    const mlxn_gpu_launch *launch, unsigned long long scratch,
-                    mlxn_cuda_parameters *out)
-{
-    const int n = launch->n_parameters;
-    for (int i = 0; i < n; i++) {
-        out->address[i] = address_of(cuda, node, launch->operand[i], launch->offset[i], scratch);
-        out->pointer[i] = &out->address[i];
-    }
-    memcpy(&out->pointer[n], &launch->args, sizeof launch->args); /* the driver does not write */
-}
-
 static mlxn_status launch_one(mlxn_cuda_device *cuda, const mlxn_node *node,
                               const mlxn_gpu_launch *launch)
 {
@@ -81,13 +51,6 @@ static mlxn_status launch_one(mlxn_cuda_device *cuda, const mlxn_node *node,
     return CU(&cuda->cu, cuLaunchKernel, launch->function, launch->groups[0], launch->groups[1],
               launch->groups[2], launch->threads, 1, 1, launch->shared_bytes, cuda->stream,
               p.pointer, NULL);
-}
-
-void mlxn_cuda_written(const mlxn_node *node)
-{
-    for (int i = 0; i < node->n_operands; i++)
-        if (node->operands[i].storage && node->operands[i].access & MLXN_WRITE)
-            mlxn_cuda_mirror_stale(node->operands[i].storage);
 }
 
 static mlxn_status launch_node(mlxn_cuda_device *cuda, const mlxn_node *node)

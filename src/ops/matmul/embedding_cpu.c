@@ -1,7 +1,7 @@
 /* embedding_cpu.c - output[i] = scale * table[ids[i]], read from the packed layout (packed.h); a
  * plain row is packed as row 0 of a group first.  The value of an element is fma(s, u, t): s*u is
  * exact in every format, so this is the one rounding of s*u + t. */
-#include "ops/matmul/matmul.h"
+#include "ops/matmul/dispatch.h"
 #include "ops/matmul/pack.h"
 #include "ops/matmul/unpack.h"
 

@@ -1,5 +1,5 @@
 /* embedding_plan.c - the look-up on a GPU: a thread for each four elements of the output. */
-#include "ops/matmul/matmul_plan.h"
+#include "ops/matmul/planner.h"
 #include "ops/plans.h"
 
 enum { EMBEDDING_THREADS = 64, EMBEDDING_TABLE = 0, EMBEDDING_OUTPUT = 2, EMBEDDING_OPERANDS };

@@ -3,7 +3,8 @@
  *
  * Few rows go to matvec.kernel, one grid row each; its wide shape needs some simdgroups for every
  * processor, the short one has eight times as many. */
-#include "ops/matmul/matmul_plan.h"
+#include "ops/matmul/planner.h"
+#include "ops/matmul/weight_pack_plan.h"
 #include "ops/plans.h"
 
 enum {

@@ -12,7 +12,7 @@
 #ifndef MLXN_OPS_MATMUL_PLAN_H
 #define MLXN_OPS_MATMUL_PLAN_H
 
-#include "ops/matmul/matmul.h"
+#include "ops/matmul/dispatch.h"
 #include "ops/matmul/packed.h"
 
 enum {

@@ -3,7 +3,7 @@
 #define MLXN_OPS_MATMUL_WEIGHT_H
 
 #include "ops/check.h"
-#include "ops/matmul/matmul.h"
+#include "ops/matmul/dispatch.h"
 
 /* Rank 2, rows evenly spaced; plain or packed. */
 mlxn_status matmul_weight_of(const char *op, const char *name, const mlxn_buffer *b,

@@ -1,5 +1,6 @@
 /* weight_pack_plan.c - packing weights on a GPU: a thread for each tile of each row. */
-#include "ops/matmul/matmul_plan.h"
+#include "ops/matmul/planner.h"
+#include "ops/matmul/weight_pack_plan.h"
 #include "ops/plans.h"
 
 enum { PACK_THREADS = 256 };

@@ -1,5 +1,5 @@
 /* weights_cpu.c - packs groups of 16 rows of a weight; see packed.h. */
-#include "ops/matmul/matmul.h"
+#include "ops/matmul/dispatch.h"
 #include "ops/matmul/pack.h"
 
 CPU_KERNEL(weight_pack)

@@ -1,6 +1,6 @@
-/* matmul.h - the argument bytes of the matmul family's kernels. */
-#ifndef MLXN_OPS_MATMUL_KERNELS_H
-#define MLXN_OPS_MATMUL_KERNELS_H
+/* dispatch.h - what a recorded dispatch of the matmul family carries: its argument bytes. */
+#ifndef MLXN_OPS_MATMUL_DISPATCH_H
+#define MLXN_OPS_MATMUL_DISPATCH_H
 
 #include <stdint.h>
 #include <mlxn/dtype.h>

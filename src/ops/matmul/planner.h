@@ -1,10 +1,10 @@
-/* matmul_plan.h - what the planners of the matmul family share. */
-#ifndef MLXN_OPS_MATMUL_PLAN_GPU_H
-#define MLXN_OPS_MATMUL_PLAN_GPU_H
+/* planner.h - what the planners of the matmul family share. */
+#ifndef MLXN_OPS_MATMUL_PLANNER_H
+#define MLXN_OPS_MATMUL_PLANNER_H
 
 #include "core/gpu.h"
 #include "kernels/text.h"
-#include "ops/matmul/matmul.h"
+#include "ops/matmul/dispatch.h"
 #include "ops/matmul/matmul_params.h"
 #include "ops/matmul/packed.h"
 
@@ -37,10 +37,5 @@ typedef enum mm_schedule {
     MM_SCHEDULE_SIMDGROUP, /* matmul_metal.kernel, where rows and weight are for it */
     MM_SCHEDULE_TENSOR,    /* matmul_cuda.kernel; never forced */
 } mm_schedule;
-
-/* Adds the launch that packs the groups [first, first + count) of a plain weight, operand `from`,
- * to `to` (an operand, or MLXN_GPU_SCRATCH) at `offset`. */
-mlxn_status mlxn_matmul_plan_pack(mlxn_gpu_plan *plan, const matmul_weight *w, int from, int to,
-                                  size_t offset, int64_t first, int64_t count);
 
 #endif
