@@ -16,8 +16,9 @@ import struct
 import sys
 
 # What NVRTC 11.8 makes for this runs on all that the backend supports.  Other options as in
-# src/backends/cuda/nvrtc.c.
+# src/backends/cuda/nvrtc.c, but with all entries, and all constants (of MLXN_MAX_CONSTANTS) open.
 OPTIONS = [b"--gpu-architecture=compute_75", b"--fmad=false", b"--std=c++17"]
+OPTIONS += [f"-DMLXN_CONSTANT_{i}=(-1)".encode() for i in range(8)]
 # What src/backends/cuda/lzma.c takes.
 LZMA = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "nice_len": 273,
          "lc": 3, "lp": 0, "pb": 0}]

@@ -105,7 +105,7 @@ static mlxn_status create(const char *who, mlxn_device *device, mlxn_dtype dtype
     if (!device)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: device is NULL", who);
     MLXN_TRY(mlxn_shape_bytes(who, dtype, rank, shape, &bytes));
-    MLXN_TRY(mlxn_storage_alloc(device, bytes, zero, &storage));
+    MLXN_TRY(mlxn_storage_alloc(device, bytes, 0, zero, &storage));
     return mlxn_buffer_make(storage, dtype, rank, shape, NULL, 0, out);
 }
 
@@ -125,7 +125,7 @@ mlxn_status mlxn_buffer_create_packed(const mlxn_buffer *like, size_t bytes, mlx
 {
     mlxn_storage *storage;
     *out = NULL;
-    MLXN_TRY(mlxn_storage_alloc(like->storage->device, bytes, 0, &storage));
+    MLXN_TRY(mlxn_storage_alloc(like->storage->device, bytes, MLXN_STORAGE_WEIGHT, 0, &storage));
     MLXN_TRY(mlxn_buffer_make(storage, like->dtype, like->rank, like->shape, NULL, 0, out));
     (*out)->layout = MLXN_LAYOUT_PACKED;
     (*out)->bytes = bytes;

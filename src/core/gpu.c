@@ -35,6 +35,16 @@ void mlxn_gpu_bind_operands(mlxn_gpu_launch *launch, int n)
         mlxn_gpu_bind(launch, i, 0);
 }
 
+void mlxn_gpu_constant(mlxn_gpu_launch *launch, int32_t value)
+{
+    launch->constants.at[launch->constants.n++] = value;
+}
+
+int mlxn_gpu_same_constants(const mlxn_constants *a, const mlxn_constants *b)
+{
+    return a->n == b->n && !memcmp(a->at, b->at, (size_t)a->n * sizeof *a->at);
+}
+
 uint32_t mlxn_gpu_groups(int64_t n)
 {
     return n < 1 ? 1 : n > 65535 ? 65535 : (uint32_t)n;
@@ -62,8 +72,8 @@ static mlxn_status plan_user(const mlxn_gpu_traits *gpu, const mlxn_node *node, 
                          source->name, node->grid.groups[0], node->grid.groups[1],
                          node->grid.groups[2], node->grid.threads);
     MLXN_TRY(mlxn_gpu_add(plan, text, source->entry, node->args, node->args_bytes, &launch));
+    launch->whole = 1;
     launch->constants = source->constants;
-    launch->n_constants = source->n_constants;
     memcpy(launch->groups, node->grid.groups, sizeof launch->groups);
     launch->threads = node->grid.threads;
     launch->shared_bytes = (uint32_t)node->grid.shared_bytes;

@@ -50,8 +50,8 @@ typedef struct mlxn_gpu_traits {
 typedef struct mlxn_gpu_launch {
     const char *text;  /* complete source */
     const char *entry; /* a kernel in it: its parameters are those below, then the args struct */
-    const int32_t *constants; /* of a user's kernel, as long as the device; CUDA: in the text */
-    int n_constants;
+    int whole;         /* a user's text: CUDA compiles all of it, and not this entry alone */
+    mlxn_constants constants;
     uint32_t groups[3], threads;
     uint32_t shared_bytes; /* dynamic group memory of a user's kernel */
     int after;             /* ordered behind the first so many launches of its plan */
@@ -79,6 +79,10 @@ mlxn_status mlxn_gpu_add(mlxn_gpu_plan *plan, const char *text, const char *entr
 void mlxn_gpu_bind(mlxn_gpu_launch *launch, int operand, size_t offset);
 /* The next n parameters: operands 0 .. n - 1. */
 void mlxn_gpu_bind_operands(mlxn_gpu_launch *launch, int n);
+/* The next constant of its code.  It says again what the args say, or is K_OPEN: code that was made
+ * for no constants (PTX, the emulator) gives the same bits.  Every value is another compilation. */
+void mlxn_gpu_constant(mlxn_gpu_launch *launch, int32_t value);
+int mlxn_gpu_same_constants(const mlxn_constants *a, const mlxn_constants *b);
 /* n as an extent of a grid: at least 1, and no more than every device takes along x, y and z, for
  * kernels that go in strides of the grid. */
 uint32_t mlxn_gpu_groups(int64_t n);

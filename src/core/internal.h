@@ -16,6 +16,7 @@
 typedef enum mlxn_storage_flags {
     MLXN_STORAGE_FILE = 1,    /* a private mapping of a file: untouched pages may be dropped */
     MLXN_STORAGE_WRAPPED = 2, /* memory of the caller: not freed by the backend */
+    MLXN_STORAGE_WEIGHT = 4,  /* a prepared weight: lives long, and is read from end to end */
 } mlxn_storage_flags;
 
 typedef struct mlxn_storage {
@@ -54,7 +55,9 @@ struct mlxn_buffer {
 mlxn_status mlxn_buffer_make(mlxn_storage *storage, mlxn_dtype dtype, int rank,
                              const int64_t *shape, const int64_t *strides, size_t offset,
                              mlxn_buffer **out);
-mlxn_status mlxn_storage_alloc(mlxn_device *device, size_t bytes, int zero, mlxn_storage **out);
+/* flags: MLXN_STORAGE_WEIGHT or 0. */
+mlxn_status mlxn_storage_alloc(mlxn_device *device, size_t bytes, uint32_t flags, int zero,
+                               mlxn_storage **out);
 void mlxn_storage_retain(mlxn_storage *storage);
 void mlxn_storage_release(mlxn_storage *storage);
 /* The newest commit that may use the storage; of graphs only the newest replay of any is known, so
@@ -115,6 +118,12 @@ typedef struct mlxn_gpu_launch mlxn_gpu_launch;
 typedef mlxn_status (*mlxn_gpu_planner)(const mlxn_gpu_traits *gpu, const mlxn_node *node,
                                         mlxn_gpu_plan *plan);
 
+/* Numbers that GPU code is made for: K_CONSTANT(name, i) of kernel text is at[i]. */
+typedef struct mlxn_constants {
+    int n;
+    int32_t at[MLXN_MAX_CONSTANTS];
+} mlxn_constants;
+
 /* What a kernel is made of, on every backend. */
 typedef struct mlxn_kernel_source {
     const char *name;
@@ -124,8 +133,7 @@ typedef struct mlxn_kernel_source {
     const char *const *gpu_faults; /* what the bits of the word of faults say, NULL at the end */
     /* of a user's kernel: */
     const char *cuda_text, *metal_text, *entry;
-    int32_t constants[MLXN_MAX_CONSTANTS];
-    int n_constants;
+    mlxn_constants constants;
 } mlxn_kernel_source;
 
 /* The library's own kernels, in the order of src/ops/kernels.def; defined by src/ops/kernels.c. */
@@ -139,7 +147,7 @@ typedef struct mlxn_kernel {
     mlxn_cpu_kernel run;
     void *backend;
     /* the registry's own: */
-    char *owned; /* texts of a user's kernel, in one piece; NULL: one of the library */
+    char *owned; /* name and entry of a user's kernel; NULL: one of the library */
     struct mlxn_kernel *next;
 } mlxn_kernel;
 

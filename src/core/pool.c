@@ -97,7 +97,7 @@ static mlxn_status take_block(mlxn_pool *pool, size_t bytes, pool_block **out)
     best = calloc(1, sizeof *best);
     if (!best)
         return mlxn_fail(MLXN_ERR_MEMORY, "pool_alloc: out of memory");
-    mlxn_status status = mlxn_storage_alloc(pool->device, bytes, 0, &best->storage);
+    mlxn_status status = mlxn_storage_alloc(pool->device, bytes, 0, 0, &best->storage);
     if (status != MLXN_OK) {
         free(best);
         return status;

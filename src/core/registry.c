@@ -1,5 +1,4 @@
 /* registry.c - kernels by name, built at their first use; see mlxn/registry.h. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/internal.h"
@@ -52,37 +51,15 @@ static mlxn_status check_new(const mlxn_device *device, const mlxn_kernel_desc *
     return MLXN_OK;
 }
 
-/* Appends text with its end to *to; where it begins. */
-static char *append(char **to, const char *text)
+/* The kernel's name and entry, to be freed in one piece. */
+static char *own_names(const mlxn_kernel_desc *d, mlxn_kernel_source *out)
 {
-    char *begin = *to;
-    *to += strlen(text) + 1;
-    return strcpy(begin, text);
-}
-
-/* The kernel's texts, to be freed in one piece: its name, its entry, and CUDA's text behind the
- * macros of its constants. */
-static char *own_texts(const mlxn_kernel_desc *d, mlxn_kernel_source *out)
-{
-    enum { MACRO_BYTES = 48 };
     const char *entry = d->entry ? d->entry : d->name;
-    const int prefixed = d->n_constants && d->cuda_text;
-    char *owned =
-        malloc(strlen(d->name) + strlen(entry) + 2 +
-               (prefixed ? strlen(d->cuda_text) + (MLXN_MAX_CONSTANTS + 1) * MACRO_BYTES : 0));
-    char *at = owned;
+    char *owned = malloc(strlen(d->name) + strlen(entry) + 2);
     if (!owned)
         return NULL;
-    out->name = append(&at, d->name);
-    out->entry = append(&at, entry);
-    out->cuda_text = d->cuda_text;
-    if (!prefixed)
-        return owned;
-    out->cuda_text = at;
-    for (int i = 0; i < d->n_constants; i++)
-        at += snprintf(at, MACRO_BYTES, "#define MLXN_CONSTANT_%d (%d)\n", i, (int)d->constants[i]);
-    at += snprintf(at, MACRO_BYTES, "#line 1\n");
-    strcpy(at, d->cuda_text);
+    out->name = strcpy(owned, d->name);
+    out->entry = strcpy(owned + strlen(d->name) + 1, entry);
     return owned;
 }
 
@@ -95,16 +72,17 @@ mlxn_status mlxn_kernel_register(mlxn_device *device, const mlxn_kernel_desc *de
     if (kernel) {
         kernel->source = (mlxn_kernel_source){.cpu = {d.cpu},
                                               .cpu_shared = d.cpu_shared,
+                                              .cuda_text = d.cuda_text,
                                               .metal_text = d.metal_text,
-                                              .n_constants = d.n_constants};
-        kernel->owned = own_texts(&d, &kernel->source);
+                                              .constants.n = d.n_constants};
+        kernel->owned = own_names(&d, &kernel->source);
     }
     if (!kernel || !kernel->owned) {
         free(kernel);
         return mlxn_fail(MLXN_ERR_MEMORY, "kernel_register: out of memory");
     }
     if (d.n_constants)
-        memcpy(kernel->source.constants, d.constants, (size_t)d.n_constants * sizeof(int32_t));
+        memcpy(kernel->source.constants.at, d.constants, (size_t)d.n_constants * sizeof(int32_t));
     /* An earlier kernel of the name stays behind the new one: recorded work may still use it. */
     pthread_mutex_lock(&device->lock);
     kernel->next = device->user;

@@ -10,13 +10,15 @@ static void account(mlxn_device *device, size_t bytes)
         ;
 }
 
-mlxn_status mlxn_storage_alloc(mlxn_device *device, size_t bytes, int zero, mlxn_storage **out)
+mlxn_status mlxn_storage_alloc(mlxn_device *device, size_t bytes, uint32_t flags, int zero,
+                               mlxn_storage **out)
 {
     mlxn_storage *storage = calloc(1, sizeof *storage);
     *out = NULL;
     if (!storage)
         return mlxn_fail(MLXN_ERR_MEMORY, "buffer: no memory for its description");
     storage->bytes = bytes;
+    storage->flags = flags;
     mlxn_status status = device->ops->alloc(device, storage, zero);
     if (status != MLXN_OK) {
         free(storage);

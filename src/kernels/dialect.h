@@ -7,14 +7,18 @@
  *   GLOBAL(T), SHARED(T), CONSTANT(T)  pointer types; no pointer is written without one
  *   REF(T)                             a const reference to a thread's own variable
  *   SHARED_ARRAY(T, name, n)           memory of the group, at the top of a kernel body only
- *   K_CONSTANT(name, i);               at file scope: an int that is known when the text is
- * compiled, number i of the constants that the kernel was registered with FN in front of every
- * helper k_group3 k_groups3 k_thread3 k_threads3 k_lane k_simd   exist in the kernel body only; a
- * helper takes them as arguments k_barrier() k_simd_barrier()       also order device memory within
- * the group, the simdgroup k_wait()                           the kernel may start before the
- * dispatches that it depends on have ended: what they may have written is read, and anything is
- * written, only after it; what no dispatch writes (weights) may be read before.  Every thread calls
- * it once k_xor(v, m)                        the value of lane (lane xor m); no memory order
+ *   KERNEL_BOUND(name, threads, groups, ...)   of at most so many threads a group, with registers
+ *     for so many groups at once on a multiprocessor (CUDA)
+ *   K_CONSTANT(name, i);               at file scope: an int that is known when code is made, for
+ *     conditions alone; number i of the launch's constants, or K_OPEN where it is not known
+ *   FN                                 in front of every helper
+ *   k_group3 k_groups3 k_thread3 k_threads3 k_lane k_simd   exist in the kernel body only; a helper
+ *     takes them as arguments
+ *   k_barrier() k_simd_barrier()       also order device memory within the group, the simdgroup
+ *   k_wait()                           the kernel may start before the dispatches that it depends
+ *     on have ended: what they may have written is read, and anything is written, only after it;
+ *     what no dispatch writes (weights) may be read before.  Every thread calls it once
+ *   k_xor(v, m)                        the value of lane (lane xor m); no memory order
  *   k_atomic_or(p, v) k_atomic_add(p, v)   on GLOBAL(uint) and SHARED(uint), no memory order; give
  *     the value before
  *   k_load_once(p, i) k_store_once(p, i, v)   p[i] of 16 bytes that nothing reads again soon
@@ -28,6 +32,18 @@
  * 1024 threads, indices are int64_t. */
 #ifndef MLXN_DIALECT_H
 #define MLXN_DIALECT_H
+
+/* K_ENTRY(name) is K_ENTRY_1.  In code that is made for one entry, MLXN_ENTRY_<name> is "~,1", it
+ * is K_ENTRY_0 for all others: they become templates that nobody uses. */
+#if defined(MLXN_ONE_ENTRY)
+#define K_SECOND(a, b, ...) b
+#define K_IS_CHOSEN(...)    K_SECOND(__VA_ARGS__, 0, 0)
+#define K_JOIN_(a, b)       a##b
+#define K_JOIN(a, b)        K_JOIN_(a, b)
+#define K_ENTRY(name)       K_JOIN(K_ENTRY_, K_IS_CHOSEN(MLXN_ENTRY_##name))
+#else
+#define K_ENTRY(name) K_ENTRY_1
+#endif
 
 #if defined(__METAL_VERSION__) /* ---- Metal */
 #include <metal_stdlib>
@@ -87,7 +103,12 @@ typedef unsigned long long uint64_t;
 #else
 #include <stdint.h>
 #endif
-#define KERNEL(name, ...)        extern "C" __global__ void name(__VA_ARGS__)
+#define K_ENTRY_1(bound, name, ...) extern "C" __global__ void bound name(__VA_ARGS__)
+#define K_ENTRY_0(bound, name, ...) template <int> __global__ void name(__VA_ARGS__)
+#define K_BOUND(threads, groups)    __launch_bounds__(threads, groups)
+#define KERNEL(name, ...)           K_ENTRY(name)(, name, __VA_ARGS__)
+#define KERNEL_BOUND(name, threads, groups, ...) \
+    K_ENTRY(name)(K_BOUND(threads, groups), name, __VA_ARGS__)
 #define IN(T, name, i)           const T *__restrict__ name
 #define OUT(T, name, i)          T *__restrict__ name
 #define INOUT(T, name, i)        T *name
@@ -183,6 +204,10 @@ float k_div(float a, float b);
 #if !defined(k_load_once)
 #define k_load_once(p, i)     ((p)[i])
 #define k_store_once(p, i, v) ((p)[i] = (v))
+#endif
+
+#if !defined(KERNEL_BOUND)
+#define KERNEL_BOUND(name, threads, groups, ...) KERNEL(name, __VA_ARGS__)
 #endif
 
 /* ---- dtypes, by integer operations alone ---- */

@@ -12,6 +12,9 @@
 #define FN static inline
 #endif
 
+/* A constant of a pipeline (K_CONSTANT) that is not known: the kernel reads the parameter. */
+enum { K_OPEN = -1 };
+
 /* Equal to mlxn_dtype, whose values never change (asserted where a launch is recorded). */
 enum { K_NONE = 0, K_F32 = 1, K_F16 = 2, K_BF16 = 3, K_I32 = 5, K_I64 = 6, K_U32 = 9 };
 

@@ -108,7 +108,7 @@ static mlxn_status record_qkv(mlxn_encoder *encoder, const gemma3_pass *pass, in
         MLXN_DESC(mlxn_matmul_group_args, .input = a->normed,
                   .product = {{layer->q, a->q_rows}, {layer->k, a->k_rows}, {layer->v, a->v_rows}},
                   .count = 3, .mode = pass->matmul)));
-    return mlxn_qkv_prepare(
+    return m->prepare(
         encoder,
         MLXN_DESC(mlxn_qkv_prepare_args,
                   .q = {.input = a->q,

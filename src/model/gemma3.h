@@ -39,6 +39,8 @@ struct mlxn_model {
     mlxn_buffer *embedding, *output, *output_norm; /* output may be the embedding */
     mlxn_screen *screen;                           /* of output, or NULL */
     mlxn_buffer *freqs_global, *freqs_local;
+    /* mlxn_qkv_prepare; tests put the chain of single operators in its place */
+    mlxn_status (*prepare)(mlxn_encoder *encoder, const mlxn_qkv_prepare_args *args);
 };
 
 /* ---- forward.c ---- */

@@ -243,6 +243,7 @@ mlxn_status mlxn_model_create(const mlxn_model_desc *desc, mlxn_model **out)
     atomic_init(&model->refs, 1);
     model->device = mlxn_device_retain(desc->device);
     model->gguf = mlxn_gguf_retain(desc->gguf);
+    model->prepare = mlxn_qkv_prepare;
     loader l = {.model = model, .desc = desc};
     mlxn_status status = load(&l);
     if (status != MLXN_OK) {

@@ -4,8 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "backends/cache.h"
+#include "backends/cuda/cuda.h"
 #include "backends/cuda/embedded.h"
-#include "core/gpu.h"
 #include "kernels/text.h"
 #include "rig.h"
 
@@ -171,6 +171,39 @@ TEST(cuda_kernel_constants)
     mlxn_buffer_release(x);
     mlxn_encoder_release(encoder);
     mlxn_device_release(device);
+    CHECK_CLEAN();
+}
+
+/* The function of a kernel of the library, for one constant. */
+static void *function_of(mlxn_device *device, const char *entry, int32_t constant)
+{
+    mlxn_gpu_launch launch = {.text = mlxn_kernel_text_norm, .entry = entry};
+    mlxn_gpu_constant(&launch, constant);
+    CHECK_STATUS(mlxn_cuda_compile((mlxn_cuda_device *)device, &launch), MLXN_OK);
+    return launch.function;
+}
+
+/* Code is made for an entry and its constants, once each; embedded PTX serves all of them. */
+TEST(cuda_code_of_one_entry)
+{
+    static const char *const tiles = "norm_tiles_f32", *const held = "norm_held_f32";
+    mlxn_device *device = NULL;
+    cuda_fake();
+    fake_nvrtc_control *nvrtc = cuda_fake_nvrtc();
+    setenv("MLXN_KERNEL_CACHE", "off", 1);
+    REQUIRE_OK(mlxn_device_open("cuda", 0, &device));
+    void *first = function_of(device, tiles, 1);
+    CHECK(first && function_of(device, tiles, 1) == first && nvrtc->compiled == 1);
+    CHECK(function_of(device, tiles, 2) != first && nvrtc->compiled == 2);
+    CHECK(function_of(device, held, 1) && nvrtc->compiled == 3);
+    CHECK(function_of(device, tiles, 1) == first && nvrtc->compiled == 3);
+    mlxn_device_release(device);
+    setenv("MLXN_NVRTC", "libm.so.6", 1);
+    REQUIRE_OK(mlxn_device_open("cuda", 0, &device));
+    first = function_of(device, tiles, 1);
+    CHECK(first && function_of(device, tiles, 2) == first && function_of(device, held, 1) != first);
+    mlxn_device_release(device);
+    cuda_fake_nvrtc();
     CHECK_CLEAN();
 }
 

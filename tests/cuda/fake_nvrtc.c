@@ -94,6 +94,27 @@ static unsigned read_object(struct nvrtc_program *p, const char *path)
     return OK;
 }
 
+/* Puts the macros that options define, -DNAME or -DNAME=VALUE, in front of the text. */
+static int define(struct nvrtc_program *p, int n, const char *const *options)
+{
+    char *text, *at;
+    size_t bytes = strlen(p->text) + 1;
+    for (int i = 0; i < n; i++)
+        bytes += strlen(options[i]) + sizeof "#define \n";
+    if (!(text = at = malloc(bytes)))
+        return 0;
+    for (int i = 0; i < n; i++)
+        if (!strncmp(options[i], "-D", 2)) {
+            const int name = (int)strcspn(options[i] + 2, "=");
+            const char *value = options[i] + 2 + name;
+            at += sprintf(at, "#define %.*s %s\n", name, options[i] + 2, value + (*value == '='));
+        }
+    strcpy(at, p->text);
+    free(p->text);
+    p->text = text;
+    return 1;
+}
+
 unsigned nvrtcCompileProgram(struct nvrtc_program *p, int n, const char *const *options)
 {
     const int target = target_of(n, options);
@@ -104,7 +125,7 @@ unsigned nvrtcCompileProgram(struct nvrtc_program *p, int n, const char *const *
         return COMPILATION;
     char path[] = "/tmp/mlxn-fake-XXXXXX";
     int file = mkstemp(path);
-    if (file < 0)
+    if (file < 0 || !define(p, n, options))
         return OUT_OF_MEMORY;
     close(file);
     control.compiled++;

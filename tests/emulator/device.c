@@ -183,6 +183,8 @@ static void run_launch(emu_device *d, const mlxn_node *node, const mlxn_gpu_laun
                     .threads = launch->threads,
                     .seed = d->seed,
                     .workers = d->workers,
+                    .constants = launch->constants.at,
+                    .n_constants = d->general ? 0 : launch->constants.n,
                     .early = launch->early,
                     .unsettled = launch->early && d->checked ? unsettled(d, node, launch) : 0};
     for (int i = 0; i < 2; i++)
@@ -287,10 +289,11 @@ const rig_device *emu_devices(int *count)
         int checked, workers;
         uint32_t threads, processors;
         uint64_t seed;
-    } kinds[] = {{"checked text", 1, 1, 64, 4, 1},
-                 {"text", 0, 1, 0, 132, 0},
-                 {"text, 32 threads", 0, 2, 32, 4, 2},
-                 {"text, 256 threads", 0, 1, 256, 1, 3}};
+        int general;
+    } kinds[] = {{"checked text", 1, 1, 64, 4, 1, 0},
+                 {"text", 0, 1, 0, 132, 0, 0},
+                 {"general text, 32 threads", 0, 2, 32, 4, 2, 1},
+                 {"text, 256 threads", 0, 1, 256, 1, 3, 0}};
     enum { KINDS = sizeof kinds / sizeof *kinds };
     static rig_device devices[KINDS];
     for (int i = 0; i < KINDS && !devices[i].device; i++) {
@@ -299,6 +302,7 @@ const rig_device *emu_devices(int *count)
         d->traits.processors = kinds[i].processors;
         d->workers = kinds[i].workers;
         d->seed = kinds[i].seed;
+        d->general = kinds[i].general;
         devices[i] =
             (rig_device){.device = &d->base, .path = kinds[i].path, .threads = 1, .slow = 1};
         CHECK_STATUS(mlxn_encoder_create(&d->base, &devices[i].encoder), MLXN_OK);

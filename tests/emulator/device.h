@@ -18,6 +18,7 @@ typedef struct emu_device {
     uint32_t groups[2]; /* at most so many along x and y, 0: as planned; for texts that stride */
     uint64_t seed;
     int workers;
+    int general; /* as from PTX: code that was made for no constants */
     /* for broken text: findings fail no test, a commit does not fail; faults other than `want`
      * count as findings */
     int quiet;

@@ -29,7 +29,7 @@ typedef struct emu_library emu_library;
 enum { EMU_FAST = 0, EMU_CHECKED_TEXT = 1 };
 
 /* Of the shared objects: one of another version cannot be opened. */
-enum { EMU_VERSION = 4 };
+enum { EMU_VERSION = 5 };
 
 /* NULL after a failure, with the compiler's messages in log. */
 emu_library *emu_compile(const char *text, int checked, char *log, size_t log_size);
@@ -44,8 +44,8 @@ size_t emu_args_bytes(const emu_library *library, const char *kernel);
 /* The parameters that it may write: bit i for parameter i. */
 uint32_t emu_writes(const emu_library *library, const char *kernel);
 
-/* The numbers of the constants (K_CONSTANT) that a text has, as bits: each is compiled in as
- * MLXN_CONSTANT_<number>, 0 where that is not defined. */
+/* The numbers of the constants (K_CONSTANT) that a text has, as bits.  One that a launch does not
+ * give is what the text was compiled with, MLXN_CONSTANT_<number>, or K_OPEN without that. */
 uint32_t emu_constants(const emu_library *library);
 
 typedef struct emu_buffer {
@@ -76,7 +76,9 @@ typedef struct emu_launch {
     int workers;                 /* OS threads, 1 or 2 */
     int early;                   /* it may start before what it depends on has ended */
     uint32_t unsettled;          /* then: the parameters that earlier dispatches may be writing */
-    const emu_touched *touched;  /* checked text: one a parameter; NULL: for none */
+    const int32_t *constants;    /* for a library that one launch at a time uses */
+    int n_constants;
+    const emu_touched *touched; /* checked text: one a parameter; NULL: for none */
 } emu_launch;
 
 typedef struct emu_report {

@@ -40,6 +40,12 @@ struct runtime {
     void (*wait)();
 };
 
+// The constants of a text (K_CONSTANT): which it has, and their values for the next dispatch.
+struct constant_list {
+    uint32_t present;
+    int at[32];
+};
+
 // What a loaded object describes: entry points with the text of their parameter list.
 struct bindings {
     void *const *pointers; // by parameter: memory (fast), region (checked), args

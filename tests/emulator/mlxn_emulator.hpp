@@ -15,11 +15,17 @@ namespace emu
 // Static, not inline: the loader would make inline variables one for all objects of the process.
 static const runtime *host;
 static entry *entries;
-static uint32_t constants; // bit i: constant i of the text
+static constant_list constants;
 struct constant {
-    constant(int index)
+    int index;
+    constant(int i, int compiled) : index(i)
     {
-        constants |= 1u << index;
+        constants.present |= 1u << i;
+        constants.at[i] = compiled;
+    }
+    operator int() const
+    {
+        return constants.at[index];
     }
 };
 struct entry_list {
@@ -204,10 +210,10 @@ inline uint exchange(uint v, uint mask, int site)
 {
     return host->exchange(v, mask, site);
 }
-// The number in "(7)"; the name of a macro that is not defined is 0.
+// The number in "(7)"; the name of a macro that is not defined is K_OPEN.
 inline int number(const char *text)
 {
-    return *text == '(' ? (int)strtol(text + 1, nullptr, 10) : 0;
+    return *text == '(' ? (int)strtol(text + 1, nullptr, 10) : -1;
 }
 inline uint bits(float f)
 {
@@ -263,9 +269,9 @@ inline matrix add_product(const matrix &a, const matrix &b, const matrix &c, int
 
 // The one symbol that the runner looks up.
 extern "C" __attribute__((visibility("default"))) emu::entry *
-mlxn_emulator_load(const emu::runtime *runtime, int *checked, uint32_t *constants)
+mlxn_emulator_load(const emu::runtime *runtime, int *checked, emu::constant_list **constants)
 {
-    *constants = emu::constants;
+    *constants = &emu::constants;
     emu::host = runtime;
 #if defined(EMU_CHECKED)
     *checked = 1;
@@ -277,7 +283,12 @@ mlxn_emulator_load(const emu::runtime *runtime, int *checked, uint32_t *constant
 
 #define EMU_TEXT_(...) #__VA_ARGS__
 #define EMU_TEXT(...)  EMU_TEXT_(__VA_ARGS__)
-#define KERNEL(name, ...)                                                                   \
+#if !defined(K_ENTRY) // text without dialect.h
+#define K_ENTRY(name) K_ENTRY_1
+#endif
+#define KERNEL(name, ...)      K_ENTRY(name)(name, __VA_ARGS__)
+#define K_ENTRY_0(name, ...)   template <int> static void name(__VA_ARGS__)
+#define K_ENTRY_1(name, ...)                                                                \
     static void name(__VA_ARGS__);                                                          \
     static void name##_run(const emu::bindings *b)                                          \
     {                                                                                       \
@@ -295,9 +306,8 @@ mlxn_emulator_load(const emu::runtime *runtime, int *checked, uint32_t *constant
 #define SHARED(T)         emu::pointer<T>
 #define CONSTANT(T)       const T *
 #define REF(T)            const T &
-#define K_CONSTANT(name, i)                         \
-    static const emu::constant name##_constant(i);  \
-    static const int name = emu::number(EMU_TEXT(MLXN_CONSTANT_##i))
+#define K_CONSTANT(name, i) \
+    static const emu::constant name(i, emu::number(EMU_TEXT(MLXN_CONSTANT_##i)))
 #define SHARED_ARRAY(T, name, n)                                                                 \
     static const char name##_key = 0;                                                            \
     const emu::pointer<T> name = emu::at(emu::host->shared(&name##_key, #name, sizeof(T) * (n)), \

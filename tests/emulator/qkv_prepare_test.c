@@ -55,10 +55,9 @@ static int run(variant v, const heads_case *c, const heads_data *d, heads_result
     return heads_run(on, c, d, r, want);
 }
 
-static heads_case some_case(int i, uint64_t *seed)
+static heads_case some_case(int64_t i, uint64_t *seed)
 {
-    heads_case c = heads_random(floats[i % 3], (mlxn_rope_pairing)(1 + i / 3 % 7),
-                                floats[i / 21 % 3], dims[i / 63 % DIMS], seed);
+    heads_case c = heads_of_matrix(i, seed);
     if (c.pairs > 8 && test_random(seed) % 2) /* so that partial rotations fit the rows schedule */
         c.pairs = c.rope[PART_Q] == MLXN_ROPE_NEOX || c.rope[PART_Q] == MLXN_ROPE_INTERLEAVED ||
                           c.rope[PART_K] == MLXN_ROPE_NEOX ||
@@ -69,7 +68,7 @@ static heads_case some_case(int i, uint64_t *seed)
 }
 
 /* The first run, checked, against float64; all others against the first. */
-static void check_case(const heads_case *c, uint64_t *seed, rig_worst *worst)
+static void check_case(const heads_case *c, uint64_t *seed, heads_tally *tally)
 {
     static const variant variants[] = {
         {1, QKV_SCHEDULE_LANES, 64, 1, 1, 0},    {1, QKV_SCHEDULE_ROWS, 64, 2, 2, 2},
@@ -86,7 +85,7 @@ static void check_case(const heads_case *c, uint64_t *seed, rig_worst *worst)
     heads_data d = heads_make(c, seed);
     heads_result first = heads_result_make(c, &d), r = heads_result_make(c, &d);
     if (run(variants[0], c, &d, &first, MLXN_OK) && c->rounding == MLXN_ROUND_EXACT)
-        heads_check(c, &d, &first, worst);
+        heads_check(c, &d, &first, tally);
     for (size_t k = 1; k < sizeof variants / sizeof *variants; k++)
         if (run(variants[k], c, &d, &r, MLXN_OK) && !heads_result_equal(c, &d, &first, &r))
             test_failed(__FILE__, __LINE__, "%s dim %lld pairing %d: variant %d differs",
@@ -101,27 +100,26 @@ static void check_case(const heads_case *c, uint64_t *seed, rig_worst *worst)
 
 TEST(kernel_text_matrix)
 {
-    rig_worst worst = {0};
+    heads_tally tally = {0};
     uint64_t seed = 71;
-    int repeats = test_full() ? 3 : 1, cases = 0;
     REQUIRE(on_text(0) && on_text(1));
-    for (int i = 0; i < 3 * 7 * 3 * DIMS * repeats; i++) {
-        if (!test_full() && i % 4 != (i / 13) % 4) /* a fixed quarter, all pairs of values */
-            continue;
+    for (int64_t i = 0; heads_next(&i); i++) {
         heads_case c = some_case(i, &seed);
-        c.rounding = i % 5 ? MLXN_ROUND_EXACT : MLXN_ROUND_MATCH_UNFUSED;
-        check_case(&c, &seed, &worst);
-        cases++;
+        check_case(&c, &seed, &tally);
+        if (i % 5)
+            continue;
+        c.rounding = MLXN_ROUND_MATCH_UNFUSED;
+        check_case(&c, &seed, &tally);
     }
     const emu_device *e = emulated(on_text(0));
-    test_note("%d cases, %ld fast runs, %ld by rows; f32 worst %.2f ulp of the pair, %s", cases,
-              e->launches, e->watched, worst.ulp, worst.where);
+    heads_note(&tally);
+    test_note("%ld fast runs, %ld by rows", e->launches, e->watched);
     CHECK(e->watched > e->launches / 8);
     CHECK(emulated(on_text(1))->findings == 0);
 }
 
-/* Bits of f32 outputs: one hash of the whole matrix of sizes, the same for every order of threads
- * and every number of them, and known, so that a GPU's can be set beside it. */
+/* Bits of f32 outputs: one hash over all sizes of a head, each in a case as it comes and in one
+ * that every schedule takes, the same for every schedule, order of threads and number of them. */
 static uint64_t hash_bytes(uint64_t h, const void *data, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++)
@@ -131,15 +129,26 @@ static uint64_t hash_bytes(uint64_t h, const void *data, size_t bytes)
 
 TEST(kernel_text_f32_hash)
 {
-    uint64_t hashes[6];
+    enum { SIZES = 6, SCHEDULES = QKV_SCHEDULE_UNITS, VARIANTS = SIZES * SCHEDULES };
+    uint64_t hashes[VARIANTS];
     REQUIRE(on_text(0));
-    for (int v = 0; v < 6; v++) {
+    emu_device *e = emulated(on_text(0));
+    const char *watched = e->watch;
+    const long before = e->watched;
+    e->watch = "_units_";
+    for (int v = 0; v < VARIANTS; v++) {
         uint64_t seed = 91, h = 0xcbf29ce484222325u;
-        for (int i = 0; i < DIMS; i++) {
-            heads_case c = heads_random(MLXN_F32, MLXN_ROPE_PROPORTIONAL, MLXN_F32, dims[i], &seed);
+        for (int i = 0; i < 2 * DIMS; i++) {
+            heads_case c =
+                heads_random(MLXN_F32, MLXN_ROPE_PROPORTIONAL, MLXN_F32, dims[i % DIMS], &seed);
+            if (i >= DIMS) {
+                c.pairs = c.dim / 2;
+                c.layout = HEADS_DENSE;
+                c.tables = 0;
+            }
             heads_data d = heads_make(&c, &seed);
             heads_result r = heads_result_make(&c, &d);
-            run((variant){0, v % 2 ? QKV_SCHEDULE_ROWS : QKV_SCHEDULE_LANES, 32u << v, (uint64_t)v,
+            run((variant){0, (qkv_schedule)(1 + v / SIZES), 32u << v % SIZES, (uint64_t)v,
                           1 + v % 2, 0},
                 &c, &d, &r, MLXN_OK);
             h = hash_bytes(h, r.base, rig_bytes(c.dtype, (size_t)d.elements));
@@ -149,7 +158,10 @@ TEST(kernel_text_f32_hash)
         hashes[v] = h;
         CHECK(hashes[v] == hashes[0]);
     }
-    test_note("hash of f32 outputs %016llx", (unsigned long long)hashes[0]);
+    CHECK(e->watched > before);
+    e->watch = watched;
+    e->watched = before;
+    test_note("%d runs, hash of f32 outputs %016llx", VARIANTS, (unsigned long long)hashes[0]);
 }
 
 /* A token alone gives the bits that it has in a batch. */

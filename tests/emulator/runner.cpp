@@ -18,7 +18,8 @@ struct emu_library {
     };
     void *handle;
     bool checked;
-    uint32_t constants;
+    emu::constant_list *constants;
+    emu::constant_list compiled; // as they were made
     std::vector<kernel> kernels;
 };
 
@@ -91,7 +92,7 @@ static std::string compile_command(const std::string &source, const std::string 
 emu_library *emu_open(const char *object, char *log, size_t log_size)
 {
     void *handle = dlopen(object, RTLD_NOW | RTLD_LOCAL);
-    typedef emu::entry *(*loader)(const emu::runtime *, int *, uint32_t *);
+    typedef emu::entry *(*loader)(const emu::runtime *, int *, emu::constant_list **);
     loader start = handle ? (loader)dlsym(handle, "mlxn_emulator_load") : nullptr;
     if (!start) {
         snprintf(log, log_size, "%s", dlerror());
@@ -100,11 +101,12 @@ emu_library *emu_open(const char *object, char *log, size_t log_size)
         return nullptr;
     }
     int checked = 0;
-    emu_library *library = new emu_library{handle, false, 0, {}};
+    emu_library *library = new emu_library{handle, false, nullptr, {}, {}};
     for (const emu::entry *e = start(&emu::runtime_table, &checked, &library->constants); e;
          e = e->next)
         library->kernels.push_back({e, parse(e->parameters)});
     library->checked = checked != 0;
+    library->compiled = *library->constants;
     return library;
 }
 
@@ -155,7 +157,7 @@ int emu_parameters(const emu_library *library, const char *kernel)
 
 uint32_t emu_constants(const emu_library *library)
 {
-    return library->constants;
+    return library->compiled.present;
 }
 
 size_t emu_args_bytes(const emu_library *library, const char *kernel)
@@ -182,6 +184,9 @@ long emu_dispatch(const emu_library *library, const emu_launch *launch, emu_repo
     if (!k || (int)k->parameters.size() != launch->n_buffers || !launch->threads ||
         launch->threads > 1024)
         return -1;
+    *library->constants = library->compiled;
+    for (int i = 0; i < launch->n_constants; i++)
+        library->constants->at[i] = launch->constants[i];
     emu::dispatch(*k->entry, k->parameters, library->checked, *launch, report);
     return report->races + report->bounds + report->uninitialised + report->divergence +
            report->alias + report->early;

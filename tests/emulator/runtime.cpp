@@ -137,10 +137,20 @@ struct worker {
     const void *stack_bottom = nullptr;
     size_t stack_size = 0;
 #endif
+    void drop_stacks()
+    {
+        const size_t bytes = (size_t)MAX_THREADS * STACK_BYTES;
+        if (!stacks)
+            return;
+#if defined(EMU_ASAN)
+        __asan_unpoison_memory_region(stacks, bytes); // of frames; others get this memory next
+#endif
+        munmap(stacks, bytes);
+        stacks = nullptr;
+    }
     ~worker()
     {
-        if (stacks)
-            munmap(stacks, (size_t)MAX_THREADS * STACK_BYTES);
+        drop_stacks();
     }
 };
 
@@ -227,8 +237,7 @@ static void resume(worker *w, fiber *f)
 // Fresh stacks: at first, and after fibers were left standing in the middle of a kernel.
 static void make_fibers(worker *w)
 {
-    if (w->stacks)
-        munmap(w->stacks, (size_t)MAX_THREADS * STACK_BYTES);
+    w->drop_stacks();
     w->stacks = (char *)mmap(nullptr, (size_t)MAX_THREADS * STACK_BYTES, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (w->stacks == MAP_FAILED)
@@ -652,8 +661,13 @@ static std::unique_ptr<worker> take_worker()
     return w;
 }
 
-static void return_worker(std::unique_ptr<worker> w)
+// Either may have run no group at all.
+static void return_worker(std::unique_ptr<worker> w, emu_report *report)
 {
+    size_t shared_bytes = 0;
+    for (auto &a : w->arrays)
+        shared_bytes += a->memory.size();
+    report->shared_bytes = std::max(report->shared_bytes, shared_bytes);
     for (shadow_range &r : w->ranges)
         emu_sparse_free(r.cells, r.bytes * sizeof(cell));
     w->ranges.clear();
@@ -685,10 +699,8 @@ void dispatch(const entry &kernel, const std::vector<parameter> &parameters, boo
     } else {
         work(first.get());
     }
-    for (auto &a : first->arrays)
-        report->shared_bytes += a->memory.size();
+    return_worker(std::move(first), report);
     if (second)
-        return_worker(std::move(second));
-    return_worker(std::move(first));
+        return_worker(std::move(second), report);
 }
 } // namespace emu

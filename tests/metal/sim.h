@@ -128,6 +128,7 @@ enum {
     MAX_BYTES = 4096,
     MAX_GROUP_MEMORY = 32768,
     MAX_GROUP_THREADS = 1024,
+    MAX_CONSTANTS = 32,
 };
 
 /* A flag (emulator.h) for every byte, 1 for every page that has some; NULL: not watched. */
@@ -156,14 +157,14 @@ typedef struct compiled {
 
 typedef struct library {
     struct object object;
-    const compiled *code; /* where the text has function constants: none can be run */
-    char *text;
+    const compiled *code;
 } library;
 typedef struct function {
     struct object object;
     library *library;
-    const compiled *code;
     char *name;
+    int constants[MAX_CONSTANTS]; /* of functions */
+    uint64_t hash;                /* of text and constants */
 } function;
 typedef struct pipeline_descriptor {
     struct object object;
@@ -176,6 +177,7 @@ typedef struct pipeline {
     struct object object;
     const emu_library *library;
     char *entry;
+    int constants[MAX_CONSTANTS];
     id label;
     int n_parameters;
     NSUInteger max_threads;

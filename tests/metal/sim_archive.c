@@ -56,7 +56,7 @@ static const char *path_of(id url, SEL command)
 
 enum { MAX_ENTRIES = 256, NAME_BYTES = 64 };
 typedef struct entry {
-    uint64_t code; /* hash of the text */
+    uint64_t code; /* hash of the text and constants */
     NSUInteger threads;
     char name[NAME_BYTES];
 } entry;
@@ -95,7 +95,7 @@ static const entry *find(const archive *a, const pipeline_descriptor *d)
 {
     const function *f = (const function *)d->function;
     for (int i = 0; i < a->n; i++)
-        if (a->entries[i].code == f->code->hash && a->entries[i].threads == d->max_threads &&
+        if (a->entries[i].code == f->hash && a->entries[i].threads == d->max_threads &&
             !strcmp(a->entries[i].name, f->name))
             return &a->entries[i];
     return NULL;
@@ -112,7 +112,7 @@ static BOOL archive_add(archive *self, SEL command, id given, id *error)
     if (find(self, d))
         return 1;
     entry *e = &self->entries[self->n++];
-    *e = (entry){.code = f->code->hash, .threads = d->max_threads};
+    *e = (entry){.code = f->hash, .threads = d->max_threads};
     snprintf(e->name, sizeof e->name, "%s", f->name);
     metalsim_count.compiled++;
     return 1;

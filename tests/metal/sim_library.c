@@ -77,7 +77,7 @@ static const compiled *compile(const char *text, char *log, size_t log_size)
 
 /* ---- function constants ---- */
 
-enum { DATA_TYPE_INT = 29, MAX_CONSTANTS = 32 };
+enum { DATA_TYPE_INT = 29 };
 typedef struct constant_values {
     struct object object;
     uint32_t set;
@@ -100,26 +100,13 @@ static const method MTLFunctionConstantValues_methods[] = {
 NO_METHODS(MTLFunctionConstantValues_own);
 CLASS(MTLFunctionConstantValues, &NSObject_class, sizeof(constant_values), NULL, 0)
 
-/* The text with its constants, as the emulator takes them. */
-static const compiled *specialise(const library *l, const constant_values *values, char *log,
-                                  size_t size)
+/* Whether all constants of the text have a value; else log says which has none. */
+static int complete(const library *l, const constant_values *values, char *log, size_t size)
 {
-    const uint32_t needed = emu_constants(l->code->library);
-    if (needed & ~values->set) {
-        snprintf(log, size, "function constant %d has no value",
-                 __builtin_ctz(needed & ~values->set));
-        return NULL;
-    }
-    char *text = malloc(strlen(l->text) + MAX_CONSTANTS * 48);
-    size_t used = 0;
-    for (int i = 0; i < MAX_CONSTANTS; i++)
-        if (needed >> i & 1)
-            used += (size_t)sprintf(text + used, "#define MLXN_CONSTANT_%d (%d)\n", i,
-                                    values->values[i]);
-    strcpy(text + used, l->text);
-    const compiled *found = compile(text, log, size);
-    free(text);
-    return found;
+    const uint32_t without = emu_constants(l->code->library) & ~values->set;
+    if (without)
+        snprintf(log, size, "function constant %d has no value", __builtin_ctz(without));
+    return !without;
 }
 
 /* ---- libraries, functions ---- */
@@ -134,28 +121,34 @@ NO_METHODS(MTLFunction_methods);
 NO_METHODS(MTLFunction_own);
 CLASS(MTLFunction, &NSObject_class, 0, function_destroy, 0)
 
-static id new_function(library *self, const compiled *of, const char *name)
+static id new_function(library *self, const char *name, const constant_values *values)
 {
-    if (emu_parameters(of->library, name) < 0)
+    if (emu_parameters(self->code->library, name) < 0)
         return NULL;
     function *f = sim_new(&MTLFunction_class, sizeof *f);
     f->library = (library *)sim_retain(&self->object);
-    f->code = of;
+    f->hash = self->code->hash;
     f->name = strdup(name);
+    for (int i = 0; values && i < MAX_CONSTANTS; i++)
+        if (values->set >> i & 1) {
+            char text[40];
+            snprintf(text, sizeof text, "%d: %d", i, values->values[i]);
+            f->constants[i] = values->values[i];
+            f->hash = sim_hash(f->hash, text);
+        }
     return &f->object;
 }
 static id library_function(library *self, SEL command, id name)
 {
     if (emu_constants(self->code->library))
         sim_misuse("[MTLLibrary %s]: the text has function constants", command);
-    return new_function(self, self->code, sim_text(name));
+    return new_function(self, sim_text(name), NULL);
 }
 static id library_function_of(library *self, SEL command, id name, id values, id *error)
 {
     char log[4096] = "there is no function of this name";
-    const compiled *of = specialise(self, sim_is(values, &MTLFunctionConstantValues_class, command),
-                                    log, sizeof log);
-    id f = of ? new_function(self, of, sim_text(name)) : NULL;
+    const constant_values *v = sim_is(values, &MTLFunctionConstantValues_class, command);
+    id f = complete(self, v, log, sizeof log) ? new_function(self, sim_text(name), v) : NULL;
     if (!f)
         sim_error(error, ERROR_COMPILE, log);
     return f;
@@ -165,11 +158,7 @@ static const method MTLLibrary_methods[] = {
     METHOD("newFunctionWithName:constantValues:error:", "@@:@@^@", library_function_of),
 };
 NO_METHODS(MTLLibrary_own);
-static void library_destroy(id self)
-{
-    free(((library *)self)->text);
-}
-CLASS(MTLLibrary, &NSObject_class, 0, library_destroy, 0)
+CLASS(MTLLibrary, &NSObject_class, 0, NULL, 0)
 
 id sim_new_library(id self, SEL command, id source, id given, id *error)
 {
@@ -186,7 +175,6 @@ id sim_new_library(id self, SEL command, id source, id given, id *error)
     metalsim_count.precise = o && !o->fast;
     library *l = sim_new(&MTLLibrary_class, sizeof *l);
     l->code = of;
-    l->text = strdup(sim_text(source));
     return &l->object;
 }
 
@@ -269,8 +257,9 @@ static id make_pipeline(const pipeline_descriptor *d, NSUInteger option, id *err
         return NULL;
     }
     pipeline *p = sim_new(&MTLComputePipelineState_class, sizeof *p);
-    p->library = f->code->library;
+    p->library = f->library->code->library;
     p->entry = strdup(f->name);
+    memcpy(p->constants, f->constants, sizeof p->constants);
     p->label = sim_retain(d->label);
     p->n_parameters = emu_parameters(p->library, p->entry);
     p->max_threads = d->max_threads ? d->max_threads : metalsim.max_threads;

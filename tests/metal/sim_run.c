@@ -174,6 +174,8 @@ static void run_dispatch(const dispatch *d, char *problem, size_t size)
                                .threads = (uint32_t)d->threads.width,
                                .seed = metalsim.seed,
                                .workers = metalsim.workers,
+                               .constants = d->pipeline->constants,
+                               .n_constants = MAX_CONSTANTS,
                                .touched = touched};
     if (emu_dispatch(d->pipeline->library, &launch, &report) && !*problem)
         snprintf(problem, size, "%s", report.first);

@@ -6,6 +6,8 @@
  * margin exceeds 0.6, and at 96 % of all steps. */
 #include "../test.h"
 #include "../json.h"
+#include "../ops/attention_chain.h"
+#include "model/gemma3.h"
 #include "real_model.h"
 
 static mlxn_model *load_model(uint32_t threads, uint32_t mask)
@@ -318,5 +320,68 @@ TEST(gemma3_real_steps_equal_feeding)
     CHECK(mlxn_session_position(stepping) == 550);
     mlxn_session_release(stepping);
     mlxn_session_release(feeding);
+    mlxn_model_release(model);
+}
+
+/* ---- what the fused operator saves ---- */
+
+enum { FED = 12, STEPS = 8 };
+
+typedef struct stepped {
+    int32_t tokens[STEPS + 1];
+    uint64_t logits[STEPS]; /* hashes */
+    mlxn_session_stats stats;
+} stepped;
+
+/* A prompt token by token, then recorded steps: q, k and v prepared by `prepare`. */
+static stepped step_with(mlxn_model *model, mlxn_matmul_mode mode,
+                         mlxn_status (*prepare)(mlxn_encoder *, const mlxn_qkv_prepare_args *))
+{
+    stepped y = {.stats.size = sizeof y.stats};
+    int32_t prompt[FED];
+    const float *logits = NULL;
+    model->prepare = prepare;
+    mlxn_session *session = new_session(model, FED + STEPS, 1, mode);
+    for (int i = 0; i < FED; i++)
+        prompt[i] = i ? 1000 + 7 * i : 2;
+    CHECK_STATUS(mlxn_session_feed(session, prompt, FED), MLXN_OK);
+    CHECK_STATUS(mlxn_session_sample(session, &y.tokens[0]), MLXN_OK);
+    for (int i = 0; i < STEPS; i++) {
+        CHECK_STATUS(mlxn_session_step(session, &y.tokens[i + 1]), MLXN_OK);
+        if (CHECK_STATUS(mlxn_session_logits(session, &logits), MLXN_OK))
+            y.logits[i] = hash(logits, 262144);
+    }
+    CHECK_STATUS(mlxn_session_get_stats(session, &y.stats), MLXN_OK);
+    mlxn_session_release(session);
+    return y;
+}
+
+static mlxn_status prepare_by_chain(mlxn_encoder *encoder, const mlxn_qkv_prepare_args *args)
+{
+    return attention_chain(encoder, args, NULL);
+}
+
+/* A decode step in which a layer's q, k and v are normed, rotated and cached by two norms, two
+ * rotations and two cache writes gives the same logits, bit for bit, with five dispatches more. */
+TEST(gemma3_real_unfused_step)
+{
+    mlxn_model *model = load_model(0, 0);
+    mlxn_model_info info = {.size = sizeof info};
+    REQUIRE(model);
+    CHECK_STATUS(mlxn_model_get_info(model, &info), MLXN_OK);
+    for (int k = 0; k < 2; k++) {
+        const mlxn_matmul_mode mode = k ? MLXN_MATMUL_FAST : MLXN_MATMUL_EXACT;
+        const stepped fused = step_with(model, mode, mlxn_qkv_prepare);
+        const stepped chain = step_with(model, mode, prepare_by_chain);
+        const mlxn_session_stats *f = &fused.stats, *c = &chain.stats;
+        CHECK(!memcmp(fused.tokens, chain.tokens, sizeof fused.tokens));
+        CHECK(!memcmp(fused.logits, chain.logits, sizeof fused.logits));
+        CHECK(f->steps == STEPS && c->steps == STEPS);
+        CHECK(c->step_dispatches == f->step_dispatches + 5 * (uint64_t)info.layers);
+        test_note("%s: a step is %llu dispatches and %llu barriers fused, %llu and %llu as a chain",
+                  k ? "fast" : "exact", (unsigned long long)f->step_dispatches,
+                  (unsigned long long)f->step_barriers, (unsigned long long)c->step_dispatches,
+                  (unsigned long long)c->step_barriers);
+    }
     mlxn_model_release(model);
 }

@@ -78,8 +78,19 @@ static int summarise(const char *arch, char *log)
 static int compile(const char *name, const char *text, const char *arch, const char *dim)
 {
     char target[40];
-    const char *options[] = {target, "--fmad=false", "--std=c++17", "--ptxas-options=-v",
-                             dim ? dim : "-DMLXN_ANY_DIM=1"};
+    const char *options[] = {target,
+                             "--fmad=false",
+                             "--std=c++17",
+                             "--ptxas-options=-v",
+                             dim ? dim : "-DMLXN_ANY_DIM=1",
+                             "-DMLXN_CONSTANT_0=(-1)", /* all of them open */
+                             "-DMLXN_CONSTANT_1=(-1)",
+                             "-DMLXN_CONSTANT_2=(-1)",
+                             "-DMLXN_CONSTANT_3=(-1)",
+                             "-DMLXN_CONSTANT_4=(-1)",
+                             "-DMLXN_CONSTANT_5=(-1)",
+                             "-DMLXN_CONSTANT_6=(-1)",
+                             "-DMLXN_CONSTANT_7=(-1)"};
     nvrtc_program *program = NULL;
     size_t size = 0, cubin = 0;
     snprintf(target, sizeof target, "--gpu-architecture=%s", arch);

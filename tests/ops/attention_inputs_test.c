@@ -3,6 +3,7 @@
  * as the chain of single operators, both run, with equal bits.  Shapes of Gemma 3 270M and of Gemma
  * 4 26B-A4B (30 layers, every sixth global: 2 heads of 512 for k and v, which share a projection);
  * weights and inputs are random. */
+#include "attention_chain.h"
 #include "rig.h"
 
 typedef struct layer_shape {
@@ -69,73 +70,44 @@ static void layer_free(layer *l)
     mlxn_buffer_release(l->slot);
 }
 
-static void record_fused(mlxn_encoder *encoder, const layer *l)
+/* The layer's call; results go to `to`: q, then the caches. */
+static mlxn_qkv_prepare_args call_of(const layer *l, mlxn_buffer *const to[PARTS])
 {
     const layer_shape *s = l->shape;
     mlxn_buffer *v = l->input[s->shared_kv ? K : V];
-    const mlxn_qkv_prepare_args a = {
-        .size = sizeof a,
-        .q = {l->input[Q], l->fused[Q], l->weight[Q], NULL, MLXN_NORM_WEIGHTED, s->pairing},
-        .k = {l->input[K], NULL, l->weight[K], l->fused[K], MLXN_NORM_WEIGHTED, s->pairing},
-        .v = {v, NULL, NULL, l->fused[V], s->v_norm, MLXN_ROPE_NONE},
+    return (mlxn_qkv_prepare_args){
+        .size = sizeof(mlxn_qkv_prepare_args),
+        .q = {l->input[Q], to[Q], l->weight[Q], NULL, MLXN_NORM_WEIGHTED, s->pairing},
+        .k = {l->input[K], NULL, l->weight[K], to[K], MLXN_NORM_WEIGHTED, s->pairing},
+        .v = {v, NULL, NULL, to[V], s->v_norm, MLXN_ROPE_NONE},
         .rotary_pairs = s->pairs,
         .positions = l->position,
         .freqs = l->freqs,
         .attention_factor = 1,
         .slots = l->slot,
         .eps = eps};
-    REQUIRE_OK(mlxn_qkv_prepare(encoder, &a));
 }
 
-static void record_norm(mlxn_encoder *encoder, mlxn_buffer *input, mlxn_buffer *weight,
-                        mlxn_buffer *output)
+static mlxn_status record_fused(mlxn_encoder *encoder, const layer *l)
 {
-    REQUIRE_OK(mlxn_rms_norm(encoder, MLXN_DESC(mlxn_rms_norm_args, .input = input,
-                                                .weight = weight, .output = output, .eps = eps)));
+    const mlxn_qkv_prepare_args a = call_of(l, l->fused);
+    return mlxn_qkv_prepare(encoder, &a);
 }
 
-static void record_rope(mlxn_encoder *encoder, const layer *l, mlxn_buffer *input,
-                        mlxn_buffer *output)
+static mlxn_status record_chain(mlxn_encoder *encoder, const layer *l)
 {
-    REQUIRE_OK(mlxn_rope(
-        encoder, MLXN_DESC(mlxn_rope_args, .input = input, .output = output,
-                           .pairing = l->shape->pairing, .rotary_pairs = l->shape->pairs,
-                           .positions = l->position, .freqs = l->freqs, .attention_factor = 1)));
-}
-
-static void record_cache(mlxn_encoder *encoder, const layer *l, mlxn_buffer *input,
-                         mlxn_buffer *cache)
-{
-    const mlxn_qkv_prepare_args a = {
-        .size = sizeof a,
-        .k = {input, NULL, NULL, cache, MLXN_NORM_NONE, MLXN_ROPE_NONE},
-        .slots = l->slot};
-    REQUIRE_OK(mlxn_qkv_prepare(encoder, &a));
-}
-
-static void record_chain(mlxn_encoder *encoder, const layer *l)
-{
-    mlxn_buffer *v = l->input[l->shape->shared_kv ? K : V];
-    record_norm(encoder, l->input[Q], l->weight[Q], l->normed[Q]);
-    record_norm(encoder, l->input[K], l->weight[K], l->normed[K]);
-    if (l->shape->v_norm != MLXN_NORM_NONE) {
-        record_norm(encoder, v, NULL, l->normed[V]);
-        v = l->normed[V];
-    }
-    record_rope(encoder, l, l->normed[Q], l->chain[Q]);
-    record_rope(encoder, l, l->normed[K], l->normed[K]);
-    record_cache(encoder, l, l->normed[K], l->chain[K]);
-    record_cache(encoder, l, v, l->chain[V]);
+    const mlxn_qkv_prepare_args a = call_of(l, l->chain);
+    return attention_chain(encoder, &a, l->normed);
 }
 
 /* Dispatches of one token's layers, from the encoder's counter. */
 static uint64_t run(const rig_device *on, const layer *layers, int n,
-                    void (*record)(mlxn_encoder *, const layer *))
+                    mlxn_status (*record)(mlxn_encoder *, const layer *))
 {
     mlxn_counters before = {.size = sizeof before}, after = {.size = sizeof after};
     CHECK(mlxn_encoder_get_counters(on->encoder, &before) == MLXN_OK);
     for (int i = 0; i < n; i++)
-        record(on->encoder, &layers[i]);
+        CHECK_STATUS(record(on->encoder, &layers[i]), MLXN_OK);
     CHECK(rig_finish(on, MLXN_OK));
     CHECK(mlxn_encoder_get_counters(on->encoder, &after) == MLXN_OK);
     return after.dispatches - before.dispatches;

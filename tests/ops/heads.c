@@ -103,6 +103,35 @@ heads_case heads_random(mlxn_dtype dtype, mlxn_rope_pairing rope, mlxn_dtype wei
     return c;
 }
 
+static const mlxn_dtype floats[] = {MLXN_F32, MLXN_F16, MLXN_BF16};
+static const int64_t dims[] = {1, 2, 7, 32, 64, 80, 96, 128, 192, 256, 320, 512, 1024};
+enum { DIMS = sizeof dims / sizeof *dims, ROUND = 3 * 7 * 3 * DIMS };
+enum { TOKENS = 5, CACHES = 4, PRODUCT = ROUND * TOKENS * HEADS_LAYOUTS * CACHES };
+
+int heads_next(int64_t *i)
+{
+    const int64_t n = test_full() ? PRODUCT : ROUND;
+    while (!test_full() && *i < n && *i % 4 != (*i / DIMS) % 4)
+        ++*i;
+    return *i < n;
+}
+
+heads_case heads_of_matrix(int64_t i, uint64_t *seed)
+{
+    heads_case c = heads_random(floats[i % 3], (mlxn_rope_pairing)(1 + i / 3 % 7),
+                                floats[i / 21 % 3], dims[i / 63 % DIMS], seed);
+    if (!test_full())
+        return c;
+    i /= ROUND;
+    c.tokens = 1 + i % TOKENS;
+    c.layout = (heads_layout)(i / TOKENS % HEADS_LAYOUTS);
+    i /= TOKENS * HEADS_LAYOUTS;
+    c.cache_dtype = i ? floats[i - 1] : MLXN_DTYPE_NONE;
+    if (!c.heads[PART_K] && !c.heads[PART_V]) /* some part has a cache */
+        c.heads[PART_V] = 1;
+    return c;
+}
+
 heads_data heads_make(const heads_case *c, uint64_t *seed)
 {
     heads_data d = {.table_stride = c->pairs + 2};
@@ -319,15 +348,16 @@ static void exact_head(const heads_case *c, const heads_data *d, int p, int64_t 
 /* f32: the norm's (n/64 + 8.5) u, two roundings, and for computed angles 2^-24 on cos and sin, all
  * at most sqrt(2) times; other dtypes: that and half an ulp, 0.51 for all sizes here. */
 static void check_value(const heads_case *c, mlxn_dtype dtype, int p, const void *got, int64_t at,
-                        double exact, double spread, rig_worst *worst)
+                        double exact, double spread, heads_tally *tally)
 {
     double value = test_load(dtype, got, (size_t)at);
     double ulp = test_ulp(value, exact, fmax(spread, fabs(exact)), dtype);
     double bound = 0.51, steps = c->norm[p] == MLXN_NORM_NONE ? 0 : (double)c->dim / 64 + 8.5;
     if (dtype == MLXN_F32)
         bound = 1.5 * (steps + 2 + (c->tables ? 0 : 1) + (c->attention_factor == 1 ? 0 : 1));
-    if (dtype == MLXN_F32)
-        rig_record(worst, ulp, "dim %lld pairing %d", (long long)c->dim, (int)c->rope[p]);
+    tally->values[rig_float(dtype)]++;
+    rig_record(&tally->worst[rig_float(dtype)], ulp, "dim %lld pairing %d", (long long)c->dim,
+               (int)c->rope[p]);
     if (!(ulp <= bound))
         test_failed(__FILE__, __LINE__,
                     "%s dim %lld part %d pairing %d pairs %lld at %lld: %a, exact %a (%g ulp)",
@@ -341,10 +371,12 @@ static int64_t cache_at(const heads_case *c, int p, int64_t slot, int64_t h)
                                     : (slot * c->heads[p] + h) * c->dim;
 }
 
-void heads_check(const heads_case *c, const heads_data *d, const heads_result *r, rig_worst *worst)
+void heads_check(const heads_case *c, const heads_data *d, const heads_result *r,
+                 heads_tally *tally)
 {
     double *y = malloc((size_t)c->dim * 2 * sizeof *y), *spread = y + c->dim;
     char *seen = calloc((size_t)d->elements + 1, 1), *seen_cache[PARTS];
+    tally->cases++;
     for (int p = 0; p < PARTS; p++) {
         seen_cache[p] = calloc((size_t)d->cache_elements[p] + 1, 1);
         for (int64_t k = 0; k < c->tokens * c->heads[p]; k++) {
@@ -354,12 +386,12 @@ void heads_check(const heads_case *c, const heads_data *d, const heads_result *r
                 int64_t at = d->first[p] + t * d->token[p] + h * d->head[p] + i;
                 int64_t in_cache = cache_at(c, p, d->slots[t], h) + i;
                 if (has_output(c, p)) {
-                    check_value(c, c->dtype, p, r->base, at, y[i], spread[i], worst);
+                    check_value(c, c->dtype, p, r->base, at, y[i], spread[i], tally);
                     seen[at] = 1;
                 }
                 if (has_cache(c, p) && d->slots[t] >= 0) {
                     check_value(c, c->cache_dtype, p, r->cache[p], in_cache, y[i], spread[i],
-                                worst);
+                                tally);
                     seen_cache[p][in_cache] = 1;
                 }
             }
@@ -382,4 +414,12 @@ void heads_check(const heads_case *c, const heads_data *d, const heads_result *r
     }
     free(seen);
     free(y);
+}
+
+void heads_note(const heads_tally *t)
+{
+    test_note("%ld cases against float64; f32: %ld values, worst %.2f ulp of the pair, %s; "
+              "f16: %ld, %.4f; bf16: %ld, %.4f",
+              t->cases, t->values[0], t->worst[0].ulp, t->worst[0].where, t->values[1],
+              t->worst[1].ulp, t->values[2], t->worst[2].ulp);
 }

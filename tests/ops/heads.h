@@ -46,6 +46,13 @@ typedef struct heads_result {
 /* A case with everything else chosen at random. */
 heads_case heads_random(mlxn_dtype dtype, mlxn_rope_pairing rope, mlxn_dtype weight, int64_t dim,
                         uint64_t *seed);
+/* The matrix of cases: dtypes of data and weights, pairings and sizes of a head by the digits of
+ * i, the rest at random.  The long tier has tokens, layout and cache dtype by digits too, so that
+ * it runs each combination of the seven once; the other a fixed quarter of the first round, in
+ * which all pairs of values of the four occur.
+ *   for (int64_t i = 0; heads_next(&i); i++) c = heads_of_matrix(i, &seed);  */
+int heads_next(int64_t *i); /* the case at or after *i, into *i; 0: none is left */
+heads_case heads_of_matrix(int64_t i, uint64_t *seed);
 heads_data heads_make(const heads_case *c, uint64_t *seed);
 void heads_free(heads_data *d);
 heads_result heads_result_make(const heads_case *c, const heads_data *d);
@@ -55,8 +62,17 @@ int heads_result_equal(const heads_case *c, const heads_data *d, const heads_res
 /* Runs the case; 0 after a failure, which is recorded. */
 int heads_run(const rig_device *on, const heads_case *c, const heads_data *d, heads_result *r,
               mlxn_status want);
+/* What heads_check has seen: cases, values of each dtype, and their largest errors in ulp of the
+ * rotated pair. */
+typedef struct heads_tally {
+    long cases, values[RIG_FLOATS];
+    rig_worst worst[RIG_FLOATS];
+} heads_tally;
+
 /* Checks outputs and caches against float64, and that all else is untouched. */
-void heads_check(const heads_case *c, const heads_data *d, const heads_result *r, rig_worst *worst);
+void heads_check(const heads_case *c, const heads_data *d, const heads_result *r,
+                 heads_tally *tally);
+void heads_note(const heads_tally *tally); /* printed with -v */
 /* The frequency of pair i of a pairing. */
 long double heads_frequency(const heads_case *c, mlxn_rope_pairing rope, int64_t i);
 /* The two elements of pair i. */

@@ -138,6 +138,11 @@ void *rig_normal(mlxn_dtype dtype, size_t n, float scale, uint64_t *seed)
     return data;
 }
 
+int rig_float(mlxn_dtype dtype)
+{
+    return dtype == MLXN_F32 ? 0 : dtype == MLXN_F16 ? 1 : 2;
+}
+
 void rig_record(rig_worst *worst, double ulp, const char *format, ...)
 {
     va_list args;

@@ -47,6 +47,9 @@ typedef struct rig_worst {
     double ulp;
     char where[120];
 } rig_worst;
+/* Where the worst of a dtype is kept: f32 0, f16 1, bf16 2. */
+enum { RIG_FLOATS = 3 };
+int rig_float(mlxn_dtype dtype);
 void rig_record(rig_worst *worst, double ulp, const char *format, ...) MLXN_PRINTF(3, 4);
 
 #endif

@@ -1,9 +1,6 @@
 /* rope_test.c - rope_freqs, rope, and the two fused_head_norm_rope operators: float64 references,
- * fixed pairings, sizes past 2^32 elements, and every refusal. */
+ * fixed pairings, and every refusal. */
 #include "heads.h"
-
-#include <sys/mman.h>
-#include <unistd.h>
 
 /* ---- frequencies ---- */
 
@@ -504,101 +501,6 @@ TEST(fused_head_norm_rope_b25_scalars_are_held_against_operands)
     mlxn_buffer *all[] = {x, y, w, p};
     for (int i = 0; i < 4; i++)
         mlxn_buffer_release(all[i]);
-}
-
-/* ---- past 2^32 elements ---- */
-
-/* Two tokens, 2^32 + 4096 elements apart, of a mapping that has no memory behind it. */
-TEST(rope_offsets_past_32_bits)
-{
-    enum { D = 64 };
-    const int64_t apart = ((int64_t)1 << 32) + 4096, n = apart + D;
-    const int64_t shape[3] = {2, 1, D}, strides[3] = {apart, D, 1}, all[1] = {n};
-    const size_t bytes = (size_t)n * 2;
-    int count;
-    const rig_device *on = rig_devices(&count);
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    REQUIRE(memory != MAP_FAILED);
-    uint16_t *x = memory, first[D], second[D], between = 1;
-    uint64_t seed = 47;
-    void *head = rig_normal(MLXN_BF16, D, 1, &seed);
-    memcpy(x, head, sizeof first);
-    memcpy(x + apart, head, sizeof second);
-    mlxn_buffer *base = NULL;
-    CHECK_STATUS(mlxn_buffer_wrap(on->device, memory, bytes, MLXN_BF16, 1, all, NULL, NULL, &base),
-                 MLXN_OK);
-    if (base) {
-        mlxn_buffer *view = rig_view(base, 3, shape, strides, 0);
-        CHECK_STATUS(mlxn_qkv_prepare(on->encoder, MLXN_DESC(mlxn_qkv_prepare_args,
-                                                             .q = {.input = view,
-                                                                   .output = view,
-                                                                   .norm = MLXN_NORM_WEIGHTLESS,
-                                                                   .rope = MLXN_ROPE_NONE},
-                                                             .eps = 1e-6f)),
-                     MLXN_OK);
-        rig_finish(on, MLXN_OK);
-        rig_read_part(base, 0, first, sizeof first);
-        rig_read_part(base, (size_t)apart * 2, second, sizeof second);
-        rig_read_part(base, 4096 * 2, &between, sizeof between);
-        CHECK(memcmp(first, head, sizeof first) != 0);
-        CHECK(!memcmp(first, second, sizeof first));
-        CHECK(between == 0);
-        mlxn_buffer_release(view);
-    }
-    mlxn_buffer_release(base);
-    free(head);
-    munmap(memory, bytes);
-}
-
-/* n_tokens * n_heads * head_dim past 2^32: zeros but for the last token; the output is one small
- * piece of memory mapped over and over, which the last token writes last. */
-TEST(fused_head_norm_rope_past_32_bits)
-{
-    const uint32_t tokens = 4097, heads = 1024, dim = 1024;
-    const size_t n = (size_t)tokens * heads * dim, bytes = n * 2, piece = (size_t)8 << 20;
-    const size_t last = n - (size_t)heads * dim;
-    const int64_t all[1] = {(int64_t)n};
-    int count, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    const rig_device *on = rig_devices(&count);
-    if (!test_full())
-        return; /* some seconds; rope_offsets_past_32_bits stands in */
-    FILE *file = tmpfile();
-    REQUIRE(file && !ftruncate(fileno(file), (off_t)piece));
-    uint16_t *x = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
-    char *y = mmap(NULL, bytes, PROT_NONE, flags, -1, 0);
-    REQUIRE(x != MAP_FAILED && (void *)y != MAP_FAILED);
-    for (size_t at = 0; at < bytes; at += piece) {
-        size_t part = bytes - at < piece ? bytes - at : piece;
-        REQUIRE(mmap(y + at, part, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fileno(file),
-                     0) != MAP_FAILED);
-    }
-    for (size_t i = 0; i < dim; i++)
-        test_store(MLXN_BF16, x, n - dim + i, sin((double)i));
-    mlxn_buffer *in = NULL, *out = NULL;
-    CHECK_STATUS(mlxn_buffer_wrap(on->device, x, bytes, MLXN_BF16, 1, all, NULL, NULL, &in),
-                 MLXN_OK);
-    CHECK_STATUS(mlxn_buffer_wrap(on->device, y, bytes, MLXN_BF16, 1, all, NULL, NULL, &out),
-                 MLXN_OK);
-    CHECK_STATUS(mlxn_fused_head_norm_rope_bf16(
-                     on->encoder, MLXN_DESC(mlxn_fused_head_norm_rope_bf16_args, .input = in,
-                                            .output = out, .n_tokens = tokens, .n_heads = heads,
-                                            .head_dim = dim, .eps = 1e-6f)),
-                 MLXN_OK);
-    rig_finish(on, MLXN_OK);
-    double sum = 0;
-    for (size_t i = 0; i < dim; i++)
-        sum += pow(test_load(MLXN_BF16, x, n - dim + i), 2);
-    for (size_t i = 0; i < dim; i++) {
-        double want = test_load(MLXN_BF16, x, n - dim + i) / sqrt(sum / dim + 1e-6);
-        CHECK(test_ulp(test_load(MLXN_BF16, y, n - dim + i), want, want, MLXN_BF16) <= 0.51);
-        CHECK(test_load(MLXN_BF16, y, last + i) == 0);
-    }
-    mlxn_buffer_release(in);
-    mlxn_buffer_release(out);
-    munmap(x, bytes);
-    munmap(y, bytes);
-    fclose(file);
 }
 
 /* ---- refusals ---- */

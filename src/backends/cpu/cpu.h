@@ -29,7 +29,7 @@ const char *mlxn_cpu_path_name(mlxn_cpu_path path);
 /* The mask of names joined by commas ("avx2,portable"); an unknown name is an error. */
 mlxn_status mlxn_cpu_parse_mask(const char *names, uint32_t *mask);
 
-/* ---- device.c, run.c ---- */
+/* ---- device.c, memory.c, run.c ---- */
 
 typedef struct mlxn_cpu_fault_record {
     atomic_int set;
@@ -42,7 +42,8 @@ typedef struct mlxn_cpu_device {
     mlxn_cpu_team *team;
     mlxn_cpu_path path;
     char name[64];
-    pthread_mutex_t queue_lock, run_lock;
+    pthread_mutex_t queue_lock, run_lock, slab_lock;
+    struct mlxn_cpu_slab *slab; /* that weights are now placed in; NULL: none */
     mlxn_commit *first, **last; /* committed, not run */
     _Atomic uint64_t completed;
     /* of the commit that runs: */
@@ -52,6 +53,9 @@ typedef struct mlxn_cpu_device {
     size_t scratch_bytes;
 } mlxn_cpu_device;
 
+mlxn_status mlxn_cpu_alloc(mlxn_device *device, mlxn_storage *storage, int zero);
+void mlxn_cpu_free(mlxn_device *device, mlxn_storage *storage);
+void mlxn_cpu_drop(mlxn_device *device, mlxn_storage *storage, size_t offset, size_t bytes);
 mlxn_status mlxn_cpu_submit(mlxn_device *device, mlxn_commit *commit);
 void mlxn_cpu_wait(mlxn_device *device, uint64_t serial, int *waited);
 

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 #include "backends/cpu/cpu.h"
 
@@ -10,11 +9,7 @@
 #include <sys/sysctl.h>
 #endif
 
-enum {
-    MAX_THREADS = 1024,
-    LARGE_BYTES = 4 << 20, /* from here on storage is mapped, in huge pages where there are any */
-    HUGE_BYTES = 2 << 20,
-};
+enum { MAX_THREADS = 1024 };
 
 static void cpu_close(mlxn_device *device)
 {
@@ -23,62 +18,9 @@ static void cpu_close(mlxn_device *device)
     mlxn_device_fini(device);
     pthread_mutex_destroy(&cpu->queue_lock);
     pthread_mutex_destroy(&cpu->run_lock);
+    pthread_mutex_destroy(&cpu->slab_lock);
     free(cpu->scratch);
     free(cpu);
-}
-
-/* Maps zeroed memory aligned to huge pages: more than needed, with the ends given back. */
-static void *map_large(size_t bytes)
-{
-    size_t room = bytes + HUGE_BYTES;
-    unsigned char *raw =
-        mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (raw == MAP_FAILED)
-        return NULL;
-    size_t lead = (HUGE_BYTES - (uintptr_t)raw % HUGE_BYTES) % HUGE_BYTES;
-    if (lead)
-        munmap(raw, lead);
-    munmap(raw + lead + bytes, room - lead - bytes);
-#if defined(MADV_HUGEPAGE)
-    madvise(raw + lead, bytes, MADV_HUGEPAGE);
-#endif
-    return raw + lead;
-}
-
-static size_t page_round(size_t bytes)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    return (bytes + page - 1) / page * page;
-}
-
-static mlxn_status cpu_alloc(mlxn_device *device, mlxn_storage *storage, int zero)
-{
-    (void)device;
-    size_t bytes = storage->bytes;
-    if (bytes > SIZE_MAX - 2 * HUGE_BYTES) {
-        storage->host = NULL;
-    } else if (bytes >= LARGE_BYTES) {
-        storage->host = map_large(page_round(bytes));
-    } else {
-        storage->host = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
-        if (storage->host && zero)
-            memset(storage->host, 0, bytes);
-    }
-    if (!storage->host)
-        return mlxn_fail(MLXN_ERR_MEMORY, "out of memory: cannot allocate %zu bytes", bytes);
-    storage->address = (uintptr_t)storage->host;
-    return MLXN_OK;
-}
-
-static void cpu_free(mlxn_device *device, mlxn_storage *storage)
-{
-    (void)device;
-    if (storage->flags & MLXN_STORAGE_WRAPPED)
-        return;
-    if (storage->bytes >= LARGE_BYTES)
-        munmap(storage->host, page_round(storage->bytes));
-    else
-        free(storage->host);
 }
 
 static mlxn_status cpu_wrap(mlxn_device *device, mlxn_storage *storage, void *memory)
@@ -105,18 +47,6 @@ static mlxn_status cpu_read(mlxn_device *device, mlxn_storage *storage, size_t o
     if (bytes)
         memcpy(dst, (const char *)storage->host + offset, bytes);
     return MLXN_OK;
-}
-
-/* Only pages that lie in the range whole: the others hold neighbours. */
-static void cpu_drop(mlxn_device *device, mlxn_storage *storage, size_t offset, size_t bytes)
-{
-    (void)device;
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    const uintptr_t from = (uintptr_t)storage->host + offset, to = from + bytes;
-    const uintptr_t begin = (from + page - 1) / page * page, end = to / page * page;
-    if (begin < end)
-        madvise((char *)storage->host + (begin - (uintptr_t)storage->host), end - begin,
-                MADV_DONTNEED);
 }
 
 static mlxn_status cpu_build(mlxn_device *device, mlxn_kernel *kernel)
@@ -150,10 +80,10 @@ static mlxn_status cpu_get_info(const mlxn_device *device, mlxn_device_info *inf
 
 static const mlxn_device_ops ops = {
     .close = cpu_close,
-    .alloc = cpu_alloc,
-    .free = cpu_free,
+    .alloc = mlxn_cpu_alloc,
+    .free = mlxn_cpu_free,
     .wrap = cpu_wrap,
-    .drop = cpu_drop,
+    .drop = mlxn_cpu_drop,
     .write = cpu_write,
     .read = cpu_read,
     .build = cpu_build,
@@ -216,6 +146,7 @@ static mlxn_status cpu_open(const mlxn_device_desc *desc, mlxn_device **out)
     cpu->last = &cpu->first;
     pthread_mutex_init(&cpu->queue_lock, NULL);
     pthread_mutex_init(&cpu->run_lock, NULL);
+    pthread_mutex_init(&cpu->slab_lock, NULL);
     read_name(cpu->name, sizeof cpu->name);
     status = mlxn_cpu_team_create(cpu->base.threads, &cpu->team);
     if (status != MLXN_OK) {

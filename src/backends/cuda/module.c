@@ -1,9 +1,10 @@
 /* module.c - kernel text to functions of the driver.
  *
- * A text is compiled when a dispatch that launches it is first recorded, and kept as long as the
- * device: machine code comes from the disk cache, else from NVRTC, else, where there is no NVRTC,
- * from the PTX that is embedded for the library's own texts.  Texts and entries are told apart by
- * address: they are static, or live as long as the user's kernel. */
+ * A kernel is compiled when a dispatch that launches it is first recorded, for its constants and
+ * without the other kernels of its text, and kept as long as the device: machine code comes from
+ * the disk cache, else from NVRTC, else, where there is no NVRTC, from the PTX that is embedded for
+ * the library's own texts, which has all entries and knows no constants.  Texts and entries are
+ * told apart by address: they are static, or live as long as the user's kernel. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,9 @@ typedef struct cuda_function {
 } cuda_function;
 
 struct mlxn_cuda_module {
-    const char *text;
+    const char *text, *entry; /* entry: NULL if it has all of them */
+    int general;              /* for any constants */
+    mlxn_constants constants;
     int waits; /* k_wait() is more than nothing in it: its launches may start early */
     struct CUmod_st *module;
     cuda_function *functions;
@@ -85,34 +88,37 @@ int mlxn_cuda_has_compiler(mlxn_cuda_device *cuda)
 }
 
 /* All that the code of a text depends on. */
-static mlxn_hash cache_key(const mlxn_nvrtc *nvrtc, const char *text, const char *target)
+static mlxn_hash cache_key(const mlxn_nvrtc *nvrtc, const mlxn_gpu_launch *launch,
+                           const char *target)
 {
     const mlxn_hash start = MLXN_HASH_START;
     const int version[] = {nvrtc->major, nvrtc->minor};
-    char storage[MLXN_NVRTC_STORAGE];
-    const char *options[MLXN_NVRTC_OPTIONS];
-    mlxn_hash key = mlxn_hash_add(mlxn_hash_text(start, text), version, sizeof version);
-    mlxn_nvrtc_options(target, storage, options);
-    for (int i = 0; i < MLXN_NVRTC_OPTIONS; i++)
-        key = mlxn_hash_text(key, options[i]);
+    mlxn_nvrtc_options options;
+    mlxn_hash key = mlxn_hash_add(mlxn_hash_text(start, launch->text), version, sizeof version);
+    mlxn_nvrtc_options_of(launch, target, &options);
+    for (int i = 0; i < options.n; i++)
+        key = mlxn_hash_text(key, options.at[i]);
     return key;
 }
 
-static mlxn_status compile(mlxn_cuda_device *cuda, const char *name, const char *text,
+static mlxn_status compile(mlxn_cuda_device *cuda, const mlxn_gpu_launch *launch,
                            mlxn_cuda_module *out)
 {
+    const char *name = launch->entry;
     char target[MLXN_NVRTC_TARGET];
     mlxn_code code;
     MLXN_TRY(mlxn_nvrtc_target(&cuda->nvrtc, cuda->traits.architecture, target));
-    const mlxn_hash key = cache_key(&cuda->nvrtc, text, target);
+    const mlxn_hash key = cache_key(&cuda->nvrtc, launch, target);
     out->waits = atoi(strchr(target, '_') + 1) >= WAIT_ARCHITECTURE;
+    out->entry = launch->whole ? NULL : launch->entry;
+    out->constants = launch->constants;
     if (mlxn_kernel_cache_load(key, &code)) {
         mlxn_status cached = load_image(cuda, name, code.data, &out->module);
         free(code.data);
         if (cached != MLXN_ERR_COMPILE) /* that one is made again */
             return cached;
     }
-    MLXN_TRY(mlxn_nvrtc_compile(&cuda->nvrtc, name, text, target, &code));
+    MLXN_TRY(mlxn_nvrtc_compile(&cuda->nvrtc, launch, target, &code));
     mlxn_status status = load_image(cuda, name, code.data, &out->module);
     if (status == MLXN_OK)
         mlxn_kernel_cache_store(key, &code);
@@ -120,49 +126,55 @@ static mlxn_status compile(mlxn_cuda_device *cuda, const char *name, const char 
     return status;
 }
 
-static mlxn_status load_embedded(mlxn_cuda_device *cuda, const char *name, const char *text,
-                                 struct CUmod_st **out)
+static mlxn_status load_embedded(mlxn_cuda_device *cuda, const mlxn_gpu_launch *launch,
+                                 mlxn_cuda_module *out)
 {
     char *ptx;
-    if (mlxn_cuda_embedded(text, &ptx) != MLXN_OK)
-        return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: it must be compiled, but %s, and %s", name,
-                         cuda->nvrtc_detail, mlxn_last_error());
-    const mlxn_status status = load_image(cuda, name, ptx, out);
+    if (mlxn_cuda_embedded(launch->text, &ptx) != MLXN_OK)
+        return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: it must be compiled, but %s, and %s",
+                         launch->entry, cuda->nvrtc_detail, mlxn_last_error());
+    const mlxn_status status = load_image(cuda, launch->entry, ptx, &out->module);
+    out->general = 1;
     free(ptx);
     return status;
 }
 
 /* ---- functions ---- */
 
-static mlxn_status find_module(mlxn_cuda_device *cuda, const char *name, const char *text,
+static int has_code_of(const mlxn_cuda_module *m, const mlxn_gpu_launch *launch)
+{
+    return m->text == launch->text && (!m->entry || m->entry == launch->entry) &&
+           (m->general || mlxn_gpu_same_constants(&m->constants, &launch->constants));
+}
+
+static mlxn_status find_module(mlxn_cuda_device *cuda, const mlxn_gpu_launch *launch,
                                mlxn_cuda_module **out)
 {
     for (*out = cuda->modules; *out; *out = (*out)->next)
-        if ((*out)->text == text)
+        if (has_code_of(*out, launch))
             return MLXN_OK;
     mlxn_cuda_module *m = calloc(1, sizeof *m);
     if (!m)
-        return mlxn_fail(MLXN_ERR_MEMORY, "%s: no memory for its code", name);
+        return mlxn_fail(MLXN_ERR_MEMORY, "%s: no memory for its code", launch->entry);
     mlxn_status status = open_nvrtc(cuda);
-    status = status == MLXN_OK ? compile(cuda, name, text, m)
-                               : load_embedded(cuda, name, text, &m->module);
+    status = status == MLXN_OK ? compile(cuda, launch, m) : load_embedded(cuda, launch, m);
     if (status != MLXN_OK) {
         free(m);
         return status;
     }
-    m->text = text;
+    m->text = launch->text;
     m->next = cuda->modules;
     cuda->modules = m;
     *out = m;
     return MLXN_OK;
 }
 
-static mlxn_status find_function(mlxn_cuda_device *cuda, const char *text, const char *entry,
-                                 void **out, int *waits)
+static mlxn_status find_function(mlxn_cuda_device *cuda, mlxn_gpu_launch *launch)
 {
+    const char *entry = launch->entry;
     mlxn_cuda_module *m;
     cuda_function *f;
-    MLXN_TRY(find_module(cuda, entry, text, &m));
+    MLXN_TRY(find_module(cuda, launch, &m));
     for (f = m->functions; f && f->entry != entry; f = f->next)
         ;
     if (!f) {
@@ -178,16 +190,14 @@ static mlxn_status find_function(mlxn_cuda_device *cuda, const char *text, const
         f->next = m->functions;
         m->functions = f;
     }
-    *out = f->function;
-    *waits = m->waits;
+    launch->function = f->function;
+    launch->early &= m->waits;
     return MLXN_OK;
 }
 
 static mlxn_status compile_launch(mlxn_cuda_device *cuda, mlxn_gpu_launch *launch)
 {
-    int waits = 0;
-    MLXN_TRY(find_function(cuda, launch->text, launch->entry, &launch->function, &waits));
-    launch->early &= waits;
+    MLXN_TRY(find_function(cuda, launch));
     if (launch->shared_bytes > SHARED_BYTES)
         return CU(&cuda->cu, cuFuncSetAttribute, launch->function, MLXN_CU_MAX_DYNAMIC_SHARED_BYTES,
                   (int)launch->shared_bytes);

@@ -2,6 +2,7 @@
 #include "backends/cuda/nvrtc.h"
 
 #include <dlfcn.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,12 +89,30 @@ mlxn_status mlxn_nvrtc_target(const mlxn_nvrtc *n, int architecture, char target
     return MLXN_OK;
 }
 
-void mlxn_nvrtc_options(const char *target, char storage[MLXN_NVRTC_STORAGE], const char **options)
+__attribute__((format(printf, 2, 3))) static void add(mlxn_nvrtc_options *o, const char *format,
+                                                      ...)
 {
-    snprintf(storage, MLXN_NVRTC_STORAGE, "--gpu-architecture=%s", target);
-    options[0] = storage;
-    options[1] = "--fmad=false"; /* the text says fma where it means it */
-    options[2] = "--std=c++17";
+    va_list values;
+    va_start(values, format);
+    vsnprintf(o->text[o->n], sizeof o->text[o->n], format, values);
+    va_end(values);
+    o->at[o->n] = o->text[o->n];
+    o->n++;
+}
+
+void mlxn_nvrtc_options_of(const mlxn_gpu_launch *launch, const char *target,
+                           mlxn_nvrtc_options *out)
+{
+    out->n = 0;
+    add(out, "--gpu-architecture=%s", target);
+    add(out, "--fmad=false"); /* the text says fma where it means it */
+    add(out, "--std=c++17");
+    if (!launch->whole) {
+        add(out, "-DMLXN_ONE_ENTRY");
+        add(out, "-DMLXN_ENTRY_%s=~,1", launch->entry);
+    }
+    for (int i = 0; i < launch->constants.n; i++)
+        add(out, "-DMLXN_CONSTANT_%d=(%d)", i, (int)launch->constants.at[i]);
 }
 
 /* A failure of `call`, with the start of the compiler's log if there is one. */
@@ -126,18 +145,18 @@ static unsigned get_code(const mlxn_nvrtc *n, struct nvrtc_program *program, int
     return ptx ? n->ptx(program, code->data) : n->cubin(program, code->data);
 }
 
-mlxn_status mlxn_nvrtc_compile(const mlxn_nvrtc *n, const char *name, const char *text,
+mlxn_status mlxn_nvrtc_compile(const mlxn_nvrtc *n, const mlxn_gpu_launch *launch,
                                const char *target, mlxn_code *out)
 {
-    char storage[MLXN_NVRTC_STORAGE];
-    const char *options[MLXN_NVRTC_OPTIONS];
+    const char *name = launch->entry;
+    mlxn_nvrtc_options options;
     struct nvrtc_program *program = NULL;
     mlxn_status status = MLXN_OK;
     *out = (mlxn_code){0};
-    mlxn_nvrtc_options(target, storage, options);
-    unsigned result = n->create(&program, text, name, 0, NULL, NULL);
+    mlxn_nvrtc_options_of(launch, target, &options);
+    unsigned result = n->create(&program, launch->text, name, 0, NULL, NULL);
     if (result == 0)
-        result = n->compile(program, MLXN_NVRTC_OPTIONS, options);
+        result = n->compile(program, options.n, options.at);
     if (result == 0)
         result = get_code(n, program, target[0] == 'c', out);
     if (result != 0) {

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <mlxn/status.h>
 #include "backends/cache.h"
+#include "core/gpu.h"
 
 struct nvrtc_program;
 
@@ -32,7 +33,13 @@ typedef struct mlxn_nvrtc {
     const char *(*error)(unsigned result);
 } mlxn_nvrtc;
 
-enum { MLXN_NVRTC_OPTIONS = 3, MLXN_NVRTC_TARGET = 24, MLXN_NVRTC_STORAGE = 48 };
+enum { MLXN_NVRTC_TARGET = 24, MLXN_NVRTC_OPTIONS = 5 + MLXN_MAX_CONSTANTS };
+
+typedef struct mlxn_nvrtc_options {
+    int n;
+    const char *at[MLXN_NVRTC_OPTIONS];
+    char text[MLXN_NVRTC_OPTIONS][96];
+} mlxn_nvrtc_options;
 
 /* MLXN_ERR_UNSUPPORTED where no library is found. */
 mlxn_status mlxn_nvrtc_open(mlxn_nvrtc *nvrtc);
@@ -41,11 +48,12 @@ void mlxn_nvrtc_close(mlxn_nvrtc *nvrtc);
  * (PTX). */
 mlxn_status mlxn_nvrtc_target(const mlxn_nvrtc *nvrtc, int architecture,
                               char target[MLXN_NVRTC_TARGET]);
-/* The options of a compilation for `target`, in an array of MLXN_NVRTC_OPTIONS; storage holds the
- * first of them. */
-void mlxn_nvrtc_options(const char *target, char storage[MLXN_NVRTC_STORAGE], const char **options);
+/* How the code of a launch is compiled for `target`: for its constants, and of the library's texts
+ * for its entry alone (KERNEL in kernels/dialect.h). */
+void mlxn_nvrtc_options_of(const mlxn_gpu_launch *launch, const char *target,
+                           mlxn_nvrtc_options *out);
 /* MLXN_ERR_COMPILE with the first lines of the compiler's log. */
-mlxn_status mlxn_nvrtc_compile(const mlxn_nvrtc *nvrtc, const char *name, const char *text,
+mlxn_status mlxn_nvrtc_compile(const mlxn_nvrtc *nvrtc, const mlxn_gpu_launch *launch,
                                const char *target, mlxn_code *out);
 
 #endif

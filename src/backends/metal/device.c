@@ -34,7 +34,6 @@ static mlxn_status metal_build(mlxn_device *device, mlxn_kernel *kernel)
     const mlxn_gpu_launch launch = {.text = source->metal_text,
                                     .entry = source->entry,
                                     .constants = source->constants,
-                                    .n_constants = source->n_constants,
                                     .threads = 1};
     if (!kernel->owned || !source->metal_text)
         return MLXN_OK;

@@ -68,11 +68,11 @@ static mlxn_status new_pipeline(metal_device *metal, metal_library *library, id 
 static id new_function(id library, const mlxn_gpu_launch *launch, id *error)
 {
     id name = mlxn_objc_string(launch->entry);
-    if (!launch->n_constants)
+    if (!launch->constants.n)
         return objc_new_function(library, name);
     id values = mlxn_objc_new("MTLFunctionConstantValues");
-    for (int i = 0; i < launch->n_constants; i++)
-        objc_set_constant(values, &launch->constants[i], MTLDataTypeInt, (unsigned long)i);
+    for (int i = 0; i < launch->constants.n; i++)
+        objc_set_constant(values, &launch->constants.at[i], MTLDataTypeInt, (unsigned long)i);
     id function = objc_new_function_of(library, name, values, error);
     objc_release(values);
     return function;
@@ -122,8 +122,9 @@ static mlxn_status find_pipeline(metal_device *metal, const mlxn_gpu_launch *lau
 {
     metal_pipeline **at = bucket(metal, launch->entry);
     for (metal_pipeline *p = *at; p; p = p->next)
-        if (p->text == launch->text && p->constants == launch->constants &&
-            p->max_threads >= launch->threads && !strcmp(p->entry, launch->entry)) {
+        if (p->text == launch->text && p->max_threads >= launch->threads &&
+            mlxn_gpu_same_constants(&p->constants, &launch->constants) &&
+            !strcmp(p->entry, launch->entry)) {
             *out = p;
             return MLXN_OK;
         }

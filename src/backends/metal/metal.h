@@ -21,7 +21,7 @@ typedef struct metal_library {
 typedef struct metal_pipeline {
     struct metal_pipeline *next;
     const char *text, *entry;
-    const int32_t *constants; /* told apart by address, as texts are */
+    mlxn_constants constants;
     id pipeline;
     unsigned long max_threads, static_bytes;
 } metal_pipeline;
