@@ -57,6 +57,12 @@ size_t mlxn_gpu_scratch(mlxn_gpu_plan *plan, size_t bytes)
     return at;
 }
 
+int mlxn_gpu_settled(const mlxn_node *node, int operand)
+{
+    const mlxn_storage *storage = operand >= 0 ? node->operands[operand].storage : NULL;
+    return !storage || !atomic_load_explicit(&storage->written, memory_order_relaxed);
+}
+
 /* A kernel of the user: one launch, as its dispatch says. */
 static mlxn_status plan_user(const mlxn_gpu_traits *gpu, const mlxn_node *node, mlxn_gpu_plan *plan)
 {

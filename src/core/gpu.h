@@ -89,6 +89,10 @@ uint32_t mlxn_gpu_groups(int64_t n);
 /* Takes `bytes` more of scratch, aligned; the offset to bind. */
 size_t mlxn_gpu_scratch(mlxn_gpu_plan *plan, size_t bytes);
 
+/* Whether no dispatch was recorded that writes any of the operand's storage, so that a launch of
+ * this node may read it before k_wait().  True of an operand that is absent (below 0, too). */
+int mlxn_gpu_settled(const mlxn_node *node, int operand);
+
 /* Plans a node of this device and keeps the plan in the work's memory, as node->plan; sets
  * node->shared_bytes.  Does nothing for devices without traits. */
 mlxn_status mlxn_gpu_plan_node(mlxn_device *device, mlxn_work *work, mlxn_node *node);

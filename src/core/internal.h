@@ -31,6 +31,7 @@ typedef struct mlxn_storage {
     void *context;
     _Atomic uint64_t last_commit; /* serial of the last commit that uses it outside of graphs */
     atomic_int in_graphs;         /* operands of live graphs that it is */
+    atomic_int written;           /* a dispatch was recorded that writes to it */
 } mlxn_storage;
 
 typedef enum mlxn_layout {
@@ -197,7 +198,8 @@ void *mlxn_work_alloc(mlxn_work *work, size_t bytes); /* NULL: out of memory */
 void mlxn_work_init(mlxn_work *work);
 void mlxn_work_clear(mlxn_work *work); /* drops nodes and references, keeps the memory */
 void mlxn_work_free(mlxn_work *work);
-/* Decides about a barrier in front of `node` (mode as of the encoder) and appends it. */
+/* Decides about a barrier in front of `node` (mode as of the encoder) and appends it; notes at the
+ * storage what it writes. */
 mlxn_status mlxn_work_append(mlxn_work *work, mlxn_node *node, mlxn_barrier_mode mode);
 
 struct mlxn_graph {

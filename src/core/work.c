@@ -94,6 +94,13 @@ static mlxn_status check_hazard(mlxn_work *work, const mlxn_node *node, mlxn_bar
     return MLXN_OK;
 }
 
+static void note_written(const mlxn_node *node)
+{
+    for (int i = 0; i < node->n_operands; i++)
+        if (node->operands[i].storage && node->operands[i].access & MLXN_WRITE)
+            atomic_store_explicit(&node->operands[i].storage->written, 1, memory_order_relaxed);
+}
+
 mlxn_status mlxn_work_append(mlxn_work *work, mlxn_node *node, mlxn_barrier_mode mode)
 {
     int barrier = work->barrier_pending || node->graph;
@@ -117,5 +124,6 @@ mlxn_status mlxn_work_append(mlxn_work *work, mlxn_node *node, mlxn_barrier_mode
     node->next = NULL;
     *work->last = node;
     work->last = &node->next;
+    note_written(node);
     return MLXN_OK;
 }

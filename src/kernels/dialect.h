@@ -129,7 +129,7 @@ typedef unsigned long long uint64_t;
 #define k_barrier()              __syncthreads()
 #define k_simd_barrier()         __syncwarp()
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 /* programmatic dependent launch */
-#define k_wait() asm volatile("griddepcontrol.launch_dependents; griddepcontrol.wait;" ::: "memory")
+#define k_wait() asm volatile("griddepcontrol.wait; griddepcontrol.launch_dependents;" ::: "memory")
 #else
 #define k_wait()
 #endif

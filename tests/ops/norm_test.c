@@ -251,6 +251,43 @@ TEST(norm_f32_four_ulp)
     }
 }
 
+/* Weights that a dispatch of the same commit has written, and those of a buffer that none has:
+ * a GPU reads the latter alone before it waits.  Equal bits. */
+TEST(norm_weight_of_a_dispatch)
+{
+    enum { N = 64 };
+    int n;
+    const rig_device *on = rig_devices(&n);
+    uint64_t seed = 23;
+    float *x = rig_normal(MLXN_F32, N, 3, &seed), *half = rig_normal(MLXN_F32, N, 1, &seed);
+    float w[N], y[2][N];
+    for (int i = 0; i < N; i++)
+        w[i] = half[i] + half[i];
+    for (int d = 0; d < n; d++) {
+        mlxn_buffer *in = rig_vector(on[d].device, MLXN_F32, N, x);
+        mlxn_buffer *part = rig_vector(on[d].device, MLXN_F32, N, half);
+        mlxn_buffer *weight[2] = {rig_vector(on[d].device, MLXN_F32, N, w),
+                                  rig_vector(on[d].device, MLXN_F32, N, NULL)};
+        mlxn_buffer *out = rig_vector(on[d].device, MLXN_F32, N, NULL);
+        for (int written = 0; written < 2; written++) {
+            if (written)
+                REQUIRE(mlxn_add(on[d].encoder, MLXN_DESC(mlxn_binary_args, .a = part, .b = part,
+                                                          .output = weight[1])) == MLXN_OK);
+            REQUIRE(mlxn_rms_norm(on[d].encoder, MLXN_DESC(mlxn_rms_norm_args, .input = in,
+                                                           .weight = weight[written], .output = out,
+                                                           .eps = 1e-6f)) == MLXN_OK);
+            REQUIRE(rig_finish(&on[d], MLXN_OK));
+            rig_read(out, y[written]);
+        }
+        CHECK(!memcmp(y[0], y[1], sizeof y[0]));
+        mlxn_buffer *all[] = {in, part, weight[0], weight[1], out};
+        for (int i = 0; i < 5; i++)
+            mlxn_buffer_release(all[i]);
+    }
+    free(x);
+    free(half);
+}
+
 /* Infinities, NaN, overflowing squares and subnormals; eps 0 on zeros is 0/0. */
 TEST(norm_extremes)
 {

@@ -53,6 +53,7 @@ typedef struct norm_row_params {
     int32_t residual_first;
     int32_t present; /* bit i: operand i is bound */
     int32_t weight_dtype, weight2_dtype;
+    int32_t settled; /* no dispatch writes the weights */
     float eps, weight_bias;
 } norm_row_params;
 
