@@ -122,6 +122,15 @@ static void set_threads(const mlxn_gpu_traits *gpu, const attention_params *p,
     launch->groups[2] = mlxn_gpu_groups((p->dim + 2 * launch->threads - 1) / (2 * launch->threads));
 }
 
+static void add_constants(const attention_params *p, mlxn_gpu_launch *launch)
+{
+    mlxn_gpu_constant(launch, p->q_dtype);
+    mlxn_gpu_constant(launch, p->slot_map == ATTENTION_BY_TABLE);
+    mlxn_gpu_constant(launch, p->softcap > 0);
+    mlxn_gpu_constant(launch, p->dim == ATTENTION_STAGED);
+    mlxn_gpu_constant(launch, pieces(p, ATTENTION_KEYS) <= ATTENTION_MANY);
+}
+
 static mlxn_status add_decode(const attention_launch_params *split, mlxn_gpu_plan *plan)
 {
     const attention_params *p = &split->p;
@@ -129,12 +138,14 @@ static mlxn_status add_decode(const attention_launch_params *split, mlxn_gpu_pla
     mlxn_gpu_launch *launch;
     MLXN_TRY(add_launch(split, mlxn_kernel_text_attention_decode, decode_entries[p->kv_dtype],
                         records, 1, plan, &launch));
+    add_constants(p, launch);
     launch->threads = ATTENTION_DECODE_THREADS;
     launch->groups[0] = (uint32_t)split->records;
     launch->groups[1] = (uint32_t)(p->kv_heads * split->head_blocks);
     launch->groups[2] = (uint32_t)p->tokens;
     MLXN_TRY(add_launch(split, mlxn_kernel_text_attention_decode, "attention_decode_merge", records,
                         1, plan, &launch));
+    add_constants(p, launch);
     launch->after = 1;
     launch->threads = ATTENTION_DECODE_MERGERS;
     launch->groups[0] = (uint32_t)p->heads;
