@@ -46,7 +46,7 @@ enum {
     ATTENTION_BATCH = 32,         /* records that it works on at a time */
     ATTENTION_CUDA_ROWS = 16,     /* of attention_cuda.kernel: rows (query, head) of a group, */
     ATTENTION_CUDA_THREADS = 256, /* its threads */
-    ATTENTION_DECODE_THREADS = 128, /* of attention_decode.kernel, */
+    ATTENTION_DECODE_THREADS = 256, /* of attention_decode.kernel, */
     ATTENTION_DECODE_MERGERS = 256, /* of its merge */
 };
 
