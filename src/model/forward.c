@@ -140,7 +140,7 @@ static mlxn_status record_attention(mlxn_encoder *encoder, const gemma3_pass *pa
                            .v = pass->caches[i].v, .output = a->attended, .positions = a->positions,
                            .slot_map = global ? MLXN_SLOTS_LINEAR : MLXN_SLOTS_RING,
                            .window = global ? 0 : c->window, .scale = c->attention_scale,
-                           .max_keys = pass->context, .settled = mlxn_buffer_dim(a->q, 0) == 1,
+                           .max_keys = pass->context,
                            .precision = pass->matmul == MLXN_MATMUL_FAST ? MLXN_ATTENTION_FAST
                                                                          : MLXN_ATTENTION_EXACT)));
     return multiply(encoder, pass, a->attended_rows, pass->model->layers[i].attn_output, a->mixed);

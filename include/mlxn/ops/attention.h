@@ -49,10 +49,6 @@ typedef struct mlxn_attention_args {
     int64_t max_keys; /* capacity: upper bound of position + 1 over this call and all replays; sizes
                          scratch and the grid; a larger position is a fault */
     mlxn_attention_precision precision; /* 0: EXACT */
-    int settled; /* nonzero, the caller's word: the commit (the graph) writes `positions`,
-                    `sequences` and `table` behind this call at most, and keys and values before it
-                    at no position that a query sees but its own.  With one query, a GPU then reads
-                    them while the dispatches before this one still run */
 } mlxn_attention_args;
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_attention(mlxn_encoder *encoder,
                                                     const mlxn_attention_args *args);

@@ -132,7 +132,6 @@ mlxn_status mlxn_attention(mlxn_encoder *encoder, const mlxn_attention_args *arg
         .q_dtype = (int32_t)a.q->dtype,
         .kv_dtype = (int32_t)a.k->dtype,
         .fast = a.precision == MLXN_ATTENTION_FAST,
-        .settled = a.settled != 0,
     };
     const mlxn_operand operands[ATTENTION_OPERANDS] = {
         [ATTENTION_Q] = {a.q, MLXN_READ},

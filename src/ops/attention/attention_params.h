@@ -29,7 +29,6 @@ typedef struct attention_params {
     int32_t slot_map;
     int32_t q_dtype, kv_dtype;
     int32_t fast;    /* roundings of MLXN_ATTENTION_FAST are allowed */
-    int32_t settled; /* as the caller says in mlxn_attention_args */
 } attention_params;
 
 /* ---- on a GPU ---- */
@@ -58,7 +57,7 @@ typedef struct attention_launch_params {
     int32_t sequences;   /* whether there are any; then queries is 1 */
     int32_t wide;        /* eight elements of a key, two of a value, are loaded at once */
     int32_t records;     /* split: of a (query, head), capacity */
-    int32_t settled;     /* keys before the newest chunk may be read before k_wait() */
+    int32_t settled;     /* positions and sequences may be read before k_wait() */
     int32_t eight, k_step, v_step, k_head, v_head; /* bytes: of eight elements, strides */
     int64_t record; /* floats of a record: dim, then m, l, ok, rounded up to 4 */
 } attention_launch_params;

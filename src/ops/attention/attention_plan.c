@@ -56,7 +56,6 @@ static attention_launch_params params_of(const attention_params *p, const mlxn_n
                                  .sequences = node->operands[ATTENTION_SEQUENCES].storage != NULL,
                                  .wide = is_wide(p, node),
                                  .records = (int32_t)records_of(p),
-                                 .settled = p->settled && p->tokens == 1,
                                  .record = (p->dim + 3 + 3) / 4 * 4};
     const int64_t size = p->kv_dtype == K_F32 ? 4 : 2;
     a.eight = (int32_t)(8 * size);
@@ -131,10 +130,13 @@ static void add_constants(const attention_params *p, mlxn_gpu_launch *launch)
     mlxn_gpu_constant(launch, pieces(p, ATTENTION_KEYS) <= ATTENTION_MANY);
 }
 
-static mlxn_status add_decode(const attention_launch_params *split, mlxn_gpu_plan *plan)
+static mlxn_status add_decode(attention_launch_params *split, const mlxn_node *node,
+                              mlxn_gpu_plan *plan)
 {
     const attention_params *p = &split->p;
     const size_t records = mlxn_gpu_scratch(plan, scratch_of(split));
+    split->settled = mlxn_gpu_settled(plan, node, ATTENTION_POSITIONS) &&
+                     mlxn_gpu_settled(plan, node, ATTENTION_SEQUENCES);
     mlxn_gpu_launch *launch;
     MLXN_TRY(add_launch(split, mlxn_kernel_text_attention_decode, decode_entries[p->kv_dtype],
                         records, 1, plan, &launch));
@@ -190,7 +192,7 @@ mlxn_status mlxn_attention_plan(const mlxn_gpu_traits *gpu, const mlxn_node *nod
 {
     const attention_params *p = node->args;
     const attention_launch_params tiles = params_of(p, node, ATTENTION_TILES_ROWS);
-    const attention_launch_params split = params_of(p, node, ATTENTION_SPLIT_ROWS);
+    attention_launch_params split = params_of(p, node, ATTENTION_SPLIT_ROWS);
     mlxn_gpu_launch *launch;
     if (p->kv_heads * tiles.head_blocks > UINT16_MAX)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "attention: more than %d key heads on a GPU",
@@ -198,7 +200,7 @@ mlxn_status mlxn_attention_plan(const mlxn_gpu_traits *gpu, const mlxn_node *nod
     if (can_use_tensor_cores(gpu, p, node))
         return add_tensor_cores(p, node, plan);
     if (can_decode(&split, node) && choose_split(gpu, &tiles, &split))
-        return add_decode(&split, plan);
+        return add_decode(&split, node, plan);
     MLXN_TRY(add_launch(&tiles, mlxn_kernel_text_attention, tiles_entries[p->kv_dtype], 0, 0, plan,
                         &launch));
     launch->groups[0] = mlxn_gpu_groups((p->tokens + tiles.queries - 1) / tiles.queries);
