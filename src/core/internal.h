@@ -125,11 +125,21 @@ typedef struct mlxn_constants {
     int32_t at[MLXN_MAX_CONSTANTS];
 } mlxn_constants;
 
+/* Bytes of an operand that a thread reads early in a dispatch. */
+typedef struct mlxn_early_read {
+    int operand;
+    size_t offset, bytes;
+} mlxn_early_read;
+enum { MLXN_EARLY_READS = 8 };
+
 /* What a kernel is made of, on every backend. */
 typedef struct mlxn_kernel_source {
     const char *name;
     mlxn_cpu_kernel cpu[MLXN_PATH_COUNT]; /* a missing path falls back to the portable one */
     size_t (*cpu_shared)(const void *args, uint32_t n_threads);
+    /* CPU: what a thread reads first, in that order, as far as it pays to have it in the cache
+     * before the dispatch begins: at most MLXN_EARLY_READS pieces, how many; NULL: none */
+    int (*cpu_early)(const void *args, uint32_t thread, uint32_t n_threads, mlxn_early_read *out);
     mlxn_gpu_planner gpu_plan;     /* NULL: not on a GPU */
     const char *const *gpu_faults; /* what the bits of the word of faults say, NULL at the end */
     /* of a user's kernel: */

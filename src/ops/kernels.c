@@ -4,7 +4,7 @@
 #include "ops/plans.h"
 #include "ops/shared.h"
 
-#define MLXN_KERNEL(name, shared, plan, faults)             \
+#define MLXN_KERNEL(name, shared, early, plan, faults)      \
     void mlxn_cpu_##name##_portable(const mlxn_cpu_call *); \
     void mlxn_cpu_##name##_avx2(const mlxn_cpu_call *);     \
     void mlxn_cpu_##name##_avx512(const mlxn_cpu_call *);   \
@@ -35,10 +35,11 @@
 #endif
 
 const mlxn_kernel_source mlxn_builtin_kernels[] = {
-#define MLXN_KERNEL(id, shared, plan, faults)                                        \
+#define MLXN_KERNEL(id, shared, early, plan, faults)                                 \
     {.name = #id,                                                                    \
      .cpu = {mlxn_cpu_##id##_portable, AVX2(id), AVX512(id), NEON(id), DOTPROD(id)}, \
      .cpu_shared = (shared),                                                         \
+     .cpu_early = (early),                                                           \
      .gpu_plan = (plan),                                                             \
      .gpu_faults = (faults)},
 #include "ops/kernels.def"

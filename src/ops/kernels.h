@@ -5,7 +5,7 @@
 #include "core/internal.h"
 
 enum {
-#define MLXN_KERNEL(name, shared, plan, faults) MLXN_KERNEL_##name,
+#define MLXN_KERNEL(name, shared, early, plan, faults) MLXN_KERNEL_##name,
 #include "ops/kernels.def"
 #undef MLXN_KERNEL
     MLXN_KERNEL_COUNT

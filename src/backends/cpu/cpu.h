@@ -16,8 +16,10 @@ mlxn_status mlxn_cpu_team_create(uint32_t n, mlxn_cpu_team **out);
 void mlxn_cpu_team_free(mlxn_cpu_team *team);
 /* Runs job(context, 0 .. n - 1), once a thread; returns when all have returned. */
 void mlxn_cpu_team_run(mlxn_cpu_team *team, mlxn_cpu_job job, void *context);
+/* What a thread may do between two looks at what it waits for: well under a microsecond. */
+typedef void (*mlxn_cpu_idle)(void *context);
 /* Inside a job: waits until all n threads have called it. */
-void mlxn_cpu_team_barrier(mlxn_cpu_team *team);
+void mlxn_cpu_team_barrier(mlxn_cpu_team *team, mlxn_cpu_idle idle, void *context);
 /* CPUs that this process may use. */
 uint32_t mlxn_cpu_available(void);
 

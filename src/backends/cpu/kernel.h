@@ -4,6 +4,7 @@
 #define MLXN_CPU_KERNEL_H
 
 #include <mlxn/registry.h>
+#include "backends/cpu/share.h"
 #include "backends/cpu/simd.h"
 
 /* CPU_INLINE: always inlined, so that constant arguments fold.  CPU_UNROLL: in front of a loop of
@@ -47,38 +48,6 @@ static inline void cpu_split(const mlxn_cpu_call *call, int64_t n, int64_t *begi
     int64_t each = n / call->n_threads, rest = n % call->n_threads, thread = call->thread;
     *begin = each * thread + (thread < rest ? thread : rest);
     *end = *begin + each + (thread < rest);
-}
-
-/* The division of n items of a long read.  Memory is read fastest as one long run by each thread,
- * so seven eighths are divided beforehand; the rest goes in `rest` smaller runs to whoever is free.
- */
-typedef struct cpu_share {
-    int64_t n, threads, fixed, run, rest;
-} cpu_share;
-
-static inline cpu_share cpu_share_of(const mlxn_cpu_call *call, int64_t n)
-{
-    cpu_share s = {.n = n, .threads = call->n_threads};
-    s.fixed = n * 7 / 8 / s.threads;
-    const int64_t left = n - s.fixed * s.threads;
-    s.run = left < 8 * s.threads ? 1 : left / (4 * s.threads);
-    s.rest = (left + s.run - 1) / s.run;
-    return s;
-}
-
-/* What is divided beforehand: [*begin, *end) is this thread's. */
-static inline void cpu_share_fixed(const mlxn_cpu_call *call, const cpu_share *s, int64_t *begin,
-                                   int64_t *end)
-{
-    *begin = s->fixed * call->thread;
-    *end = *begin + s->fixed;
-}
-
-/* Run number `item` of the others; item is below s->rest. */
-static inline void cpu_share_rest(const cpu_share *s, int64_t item, int64_t *begin, int64_t *end)
-{
-    *begin = s->fixed * s->threads + item * s->run;
-    *end = *begin + s->run < s->n ? *begin + s->run : s->n;
 }
 
 #endif

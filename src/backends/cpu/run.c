@@ -2,16 +2,25 @@
  *
  * Commits are queued; whoever waits first runs them in order, as thread 0 of the team.  One job of
  * the team runs a whole commit: each thread walks the list of dispatches, calls the kernel, and
- * meets the others only where a barrier is recorded. */
+ * meets the others only where a barrier is recorded.  While it waits there it reads ahead. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "backends/cpu/ahead.h"
 #include "backends/cpu/cpu.h"
 
 struct mlxn_cpu_run {
     mlxn_cpu_device *device;
     mlxn_node *node;
+    mlxn_cpu_ahead *ahead;
 };
+
+/* A barrier; whoever waits reads ahead for what comes from `next` on. */
+static void meet(mlxn_cpu_device *cpu, mlxn_cpu_ahead *ahead, const mlxn_node *next)
+{
+    ahead->from = next;
+    mlxn_cpu_team_barrier(cpu->team, mlxn_cpu_ahead_step, ahead);
+}
 
 uint64_t mlxn_cpu_next(const mlxn_cpu_call *call)
 {
@@ -20,7 +29,7 @@ uint64_t mlxn_cpu_next(const mlxn_cpu_call *call)
 
 void mlxn_cpu_barrier(const mlxn_cpu_call *call)
 {
-    mlxn_cpu_team_barrier(call->run->device->team);
+    meet(call->run->device, call->run->ahead, call->run->node->next);
 }
 
 void mlxn_cpu_fault(const mlxn_cpu_call *call, const char *what, int64_t value, int64_t limit)
@@ -42,24 +51,25 @@ static void reset_items(mlxn_work *work)
 
 /* Several replays of a graph in one commit share its nodes: each starts with counters of zero. */
 static void run_nodes(mlxn_cpu_device *cpu, mlxn_work *work, unsigned char *scratch,
-                      uint32_t thread)
+                      mlxn_cpu_ahead *ahead)
 {
     for (mlxn_node *node = work->first; node; node = node->next) {
         if (node->barrier_before)
-            mlxn_cpu_team_barrier(cpu->team);
+            meet(cpu, ahead, node);
         if (node->graph) {
-            if (thread == 0)
+            if (ahead->thread == 0)
                 reset_items(&node->graph->work);
-            mlxn_cpu_team_barrier(cpu->team);
-            run_nodes(cpu, &node->graph->work, scratch + node->shared_offset, thread);
+            meet(cpu, ahead, node);
+            run_nodes(cpu, &node->graph->work, scratch + node->shared_offset, ahead);
             continue;
         }
-        struct mlxn_cpu_run run = {cpu, node};
+        mlxn_cpu_ahead_reached(ahead, node);
+        struct mlxn_cpu_run run = {cpu, node, ahead};
         mlxn_cpu_call call = {.ptr = node->ptr,
                               .args = node->args,
                               .shared = scratch + node->shared_offset,
-                              .thread = thread,
-                              .n_threads = cpu->base.threads,
+                              .thread = ahead->thread,
+                              .n_threads = ahead->n_threads,
                               .run = &run};
         node->kernel->run(&call);
     }
@@ -68,7 +78,8 @@ static void run_nodes(mlxn_cpu_device *cpu, mlxn_work *work, unsigned char *scra
 static void run_job(void *context, uint32_t thread)
 {
     mlxn_cpu_device *cpu = context;
-    run_nodes(cpu, cpu->work, cpu->scratch, thread);
+    mlxn_cpu_ahead ahead = {.thread = thread, .n_threads = cpu->base.threads};
+    run_nodes(cpu, cpu->work, cpu->scratch, &ahead);
 }
 
 /* Scratch only grows; it is of the device, and commits run one at a time. */

@@ -137,17 +137,24 @@ uint32_t mlxn_cpu_available(void)
 
 #endif
 
-static void word_wait(wait_word *word, unsigned old, uint32_t spins)
+static void do_nothing(void *context)
+{
+    (void)context;
+}
+
+static void word_wait(wait_word *word, unsigned old, uint32_t spins, mlxn_cpu_idle idle,
+                      void *context)
 {
     for (uint32_t i = 0; i < spins; i++) {
         if (atomic_load_explicit(&word->value, memory_order_acquire) != old)
             return;
+        idle(context);
         relax();
     }
     word_sleep(word, old);
 }
 
-void mlxn_cpu_team_barrier(mlxn_cpu_team *team)
+void mlxn_cpu_team_barrier(mlxn_cpu_team *team, mlxn_cpu_idle idle, void *context)
 {
     if (team->n == 1)
         return;
@@ -156,7 +163,7 @@ void mlxn_cpu_team_barrier(mlxn_cpu_team *team)
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
         word_set(&team->phase, phase + 1);
     } else {
-        word_wait(&team->phase, phase, team->spins);
+        word_wait(&team->phase, phase, team->spins, idle, context);
     }
 }
 
@@ -165,11 +172,11 @@ static void *worker_main(void *argument)
     struct worker *worker = argument;
     mlxn_cpu_team *team = worker->team;
     for (unsigned seen = 0;; seen++) {
-        word_wait(&team->job_number, seen, team->spins);
+        word_wait(&team->job_number, seen, team->spins, do_nothing, NULL);
         if (!team->job)
             return NULL;
         team->job(team->context, worker->thread);
-        mlxn_cpu_team_barrier(team);
+        mlxn_cpu_team_barrier(team, do_nothing, NULL);
     }
 }
 
@@ -181,7 +188,7 @@ void mlxn_cpu_team_run(mlxn_cpu_team *team, mlxn_cpu_job job, void *context)
         word_set(&team->job_number, atomic_load(&team->job_number.value) + 1);
     }
     job(context, 0);
-    mlxn_cpu_team_barrier(team);
+    mlxn_cpu_team_barrier(team, do_nothing, NULL);
 }
 
 void mlxn_cpu_team_free(mlxn_cpu_team *team)

@@ -143,17 +143,33 @@ static void mm_row_run(const mm_set *set, int i, int64_t begin, int64_t end)
     }
 }
 
+/* Prepares the row, and meanwhile asks for the first group that will be read. */
+static void mm_prepare_row(const mm_set *set)
+{
+    const mm_job *first = &set->job[0];
+    const int64_t bytes = (int64_t)first->plan.group_bytes;
+    const uint8_t *weight = first->weight;
+    if (first->p.weight.packed)
+        weight += 2 * first->share.fixed * set->call->thread * bytes;
+    for (int i = 0; i < set->count; i++) {
+        const mm_job *job = &set->job[i];
+        const int64_t tiles = job->plan.tiles;
+        for (int64_t tile = 0; job->prepares && tile < tiles; tile++) {
+            if (i == 0)
+                cpu_prefetch(weight + tile * bytes / tiles, 512);
+            act_prepare(&job->p, &job->plan, set->input, 0, tile, tile + 1, job->activations);
+        }
+    }
+}
+
 static void mm_single_row(mm_set *set)
 {
     int64_t begin, end;
-    for (int i = 0; i < set->count; i++) {
-        const mm_job *job = &set->job[i];
-        if (job->prepares)
-            act_prepare(&job->p, &job->plan, set->input, 0, 0, job->plan.tiles, job->activations);
-    }
+    for (int i = 0; i < set->outputs; i++)
+        set->job[i].share = cpu_share_of(set->job[i].pairs, set->call->n_threads);
+    mm_prepare_row(set);
     for (int i = 0; i < set->outputs; i++) {
-        set->job[i].share = cpu_share_of(set->call, set->job[i].pairs);
-        cpu_share_fixed(set->call, &set->job[i].share, &begin, &end);
+        cpu_share_fixed(&set->job[i].share, set->call->thread, &begin, &end);
         mm_row_run(set, i, begin, end);
     }
     for (;;) {

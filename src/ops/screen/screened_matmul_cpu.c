@@ -155,9 +155,10 @@ static void bound_group(const screen_job *job, int64_t g)
 
 static void bound_all(const screen_job *job)
 {
-    const cpu_share share = cpu_share_of(job->call, packed_groups(job->p->matmul.weight.rows));
+    const cpu_share share =
+        cpu_share_of(packed_groups(job->p->matmul.weight.rows), job->call->n_threads);
     int64_t begin, end, item;
-    cpu_share_fixed(job->call, &share, &begin, &end);
+    cpu_share_fixed(&share, job->call->thread, &begin, &end);
     for (;;) {
         for (int64_t g = begin; g < end; g++)
             bound_group(job, g);
