@@ -121,8 +121,6 @@ static const emu_mutant decode_mutants[] = {
     {"softcap left out", "x = a->p.softcap * k_tanh(k_div(x, a->p.softcap));", "x = x;"},
     {"weights of keys that are not seen", "seen ? k_exp(x - decode_larger_of_four(m + row)) : 0.0f",
      "k_exp(x - decode_larger_of_four(m + row))"},
-    {"maximum over all keys", "seen ? attention_larger(x, ATTENTION_LOWEST) : ATTENTION_LOWEST",
-     "attention_larger(x, ATTENTION_LOWEST)"},
     {"values of keys that are not seen", "first + j > last)\n                y.v[j]",
      "false)\n                y.v[j]"},
     {"latest chunk of the span alone", "decode_made_few > 0 || c == w.first ? y", "true ? y"},

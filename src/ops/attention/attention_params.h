@@ -28,7 +28,7 @@ typedef struct attention_params {
     float scale, softcap;
     int32_t slot_map;
     int32_t q_dtype, kv_dtype;
-    int32_t fast;    /* roundings of MLXN_ATTENTION_FAST are allowed */
+    int32_t fast; /* roundings of MLXN_ATTENTION_FAST are allowed */
 } attention_params;
 
 /* ---- on a GPU ---- */
