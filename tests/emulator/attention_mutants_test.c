@@ -92,7 +92,7 @@ static const emu_mutant decode_mutants[] = {
      "if (a->settled == 0)\n        decode_ask(a, o, at.token, g.group_x), k_wait();\n"
      "    const decode_work w"},
     {"merge: barrier before the next batch missing", "k_barrier(); /* before the next batch */",
-     ""},
+     "k_simd_barrier();"},
     {"barrier after the weights missing", "k_simd_barrier(); /* e_j */", ""},
     {"barrier after the sums missing", "k_barrier(); /* sums of the chunk */", ""},
     {"merge: barrier after the weights missing", "k_barrier(); /* weights */", ""},
