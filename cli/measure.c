@@ -5,7 +5,7 @@
 
 #define SAMPLE_SECONDS 2e-3
 
-static mlxn_status replay(mlxn_encoder *encoder, const measure *m, double *seconds)
+static mlxn_status replay(mlxn_encoder *encoder, const measurement *m, double *seconds)
 {
     MLXN_TRY(mlxn_encoder_reset(encoder));
     for (int i = 0; i < m->replays; i++)
@@ -18,10 +18,10 @@ static mlxn_status replay(mlxn_encoder *encoder, const measure *m, double *secon
 }
 
 mlxn_status measure_open(mlxn_encoder *encoder, measure_record record, void *context, int runs,
-                         measure *m)
+                         measurement *m)
 {
     double seconds = 0;
-    *m = (measure){.runs = runs, .replays = 1};
+    *m = (measurement){.runs = runs, .replays = 1};
     MLXN_TRY(mlxn_encoder_reset(encoder));
     for (int i = 0; i < runs; i++) {
         MLXN_TRY(record(encoder, context, i));
@@ -35,7 +35,7 @@ mlxn_status measure_open(mlxn_encoder *encoder, measure_record record, void *con
     return MLXN_OK;
 }
 
-mlxn_status measure_sample(mlxn_encoder *encoder, measure *m)
+mlxn_status measure_sample(mlxn_encoder *encoder, measurement *m)
 {
     double seconds;
     if (m->count == MEASURE_MAX)
@@ -45,7 +45,7 @@ mlxn_status measure_sample(mlxn_encoder *encoder, measure *m)
     return MLXN_OK;
 }
 
-void measure_close(measure *m)
+void measure_close(measurement *m)
 {
     mlxn_graph_release(m->graph);
     m->graph = NULL;

@@ -11,19 +11,19 @@ typedef mlxn_status (*measure_record)(mlxn_encoder *encoder, void *context, int 
 
 /* A graph of `runs` runs with barriers between them, replayed so often in one commit that a sample
  * takes milliseconds; so neither recording nor the commit itself is in the time. */
-typedef struct measure {
+typedef struct measurement {
     mlxn_graph *graph;
     int runs, replays;
     double samples[MEASURE_MAX]; /* seconds a run */
     int count;
-} measure;
+} measurement;
 
 /* Records and warms up.  measure_close also after a failure. */
 mlxn_status measure_open(mlxn_encoder *encoder, measure_record record, void *context, int runs,
-                         measure *out);
+                         measurement *out);
 /* Takes one more sample. */
-mlxn_status measure_sample(mlxn_encoder *encoder, measure *m);
-void measure_close(measure *m);
+mlxn_status measure_sample(mlxn_encoder *encoder, measurement *m);
+void measure_close(measurement *m);
 
 typedef struct measure_summary {
     double median, low, high; /* the middle, the smallest and the largest sample */

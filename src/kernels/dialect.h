@@ -11,6 +11,7 @@
  *     for so many groups at once on a multiprocessor (CUDA)
  *   K_CONSTANT(name, i);               at file scope: an int that is known when code is made, for
  *     conditions alone; number i of the launch's constants, or K_OPEN where it is not known
+ *   k_known(constant, parameter)       the constant, or where it is open the parameter it repeats
  *   FN                                 in front of every helper
  *   k_group3 k_groups3 k_thread3 k_threads3 k_lane k_simd   exist in the kernel body only; a helper
  *     takes them as arguments
@@ -200,6 +201,8 @@ float k_div(float a, float b);
 #else /* ---- the emulator */
 #include <mlxn_emulator.hpp>
 #endif
+
+#define k_known(constant, parameter) ((constant) == K_OPEN ? (parameter) : (constant))
 
 #if !defined(k_load_once)
 #define k_load_once(p, i)     ((p)[i])

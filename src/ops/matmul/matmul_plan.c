@@ -213,6 +213,13 @@ static mm_params params_of(const matmul_params *m, int64_t input_stride)
                        .output_dtype = m->output_dtype};
 }
 
+/* The constants of matvec.kernel. */
+static void made_for(mlxn_gpu_launch *launch, int64_t tiles, int32_t formats)
+{
+    mlxn_gpu_constant(launch, (int32_t)tiles);
+    mlxn_gpu_constant(launch, formats);
+}
+
 /* The launch of a product, and before it that which packs a plain weight; behind the first `after`
  * launches of the plan, which bring the input. */
 static mlxn_status plan_product(const mlxn_gpu_traits *gpu, mlxn_gpu_plan *plan,
@@ -231,6 +238,8 @@ static mlxn_status plan_product(const mlxn_gpu_traits *gpu, mlxn_gpu_plan *plan,
     MLXN_TRY(mlxn_gpu_add(plan, text_of(schedule), entry_of(schedule, m->weight.dtype), &p,
                           sizeof p, &launch));
     shape_launch(gpu, &m->weight, &p, schedule, launch);
+    if (schedule == MM_SCHEDULE_SHORT || schedule == MM_SCHEDULE_WIDE)
+        made_for(launch, p.weight.tiles, K_OPEN);
     launch->after = m->weight.packed ? after : plan->n_launches - 1;
     /* only weights that no dispatch writes are read early, and Metal's own text never waits */
     launch->early = m->weight.packed && schedule != MM_SCHEDULE_SIMDGROUP;
@@ -288,8 +297,10 @@ static mlxn_status plan_one(const mlxn_gpu_traits *gpu, const matmul_group_param
     mm_group_params p = {.count = g->count};
     mlxn_gpu_launch shape = {0}, *launch;
     uint32_t groups = 0;
+    int32_t formats = 0;
     for (int i = 0; i < g->count; i++) {
         const matmul_params m = matmul_product_of(g, i);
+        formats |= 1 << format_of(m.weight.dtype);
         p.product[i] = params_of(&m, input->stride);
         p.format[i] = format_of(m.weight.dtype);
         p.first[i] = groups;
@@ -306,6 +317,7 @@ static mlxn_status plan_one(const mlxn_gpu_traits *gpu, const matmul_group_param
     launch->groups[0] = groups;
     launch->groups[1] = shape.groups[1];
     launch->threads = shape.threads;
+    made_for(launch, p.product[0].weight.tiles, g->gate ? K_OPEN : formats);
     launch->early = 1;
     launch->after = after;
     mlxn_gpu_bind(launch, input->floats.operand, input->floats.offset);

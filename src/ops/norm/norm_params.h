@@ -41,7 +41,8 @@ enum {
     NORM_ROW_WEIGHT2,
     NORM_ROW_OUTPUT,
     NORM_ROW_SECOND, /* output_norm, sum */
-    NORM_ROW_OPERANDS
+    NORM_ROW_OPERANDS,
+    NORM_ROW_RESIDUAL_FIRST = NORM_ROW_OPERANDS /* a bit of the form */
 };
 /* A row of at most NORM_ROW_HELD vectors of 4 elements a thread, NORM_ROW_LONGEST elements in all,
  * is kept in registers; others go by tiles. */
@@ -50,8 +51,7 @@ enum { NORM_ROW_HELD = 2, NORM_ROW_LONGEST = 4096, NORM_ROW_TILE = 1024 };
 typedef struct norm_row_params {
     int64_t rows, dim;
     int64_t stride[NORM_ROW_OPERANDS];
-    int32_t residual_first;
-    int32_t present; /* bit i: operand i is bound */
+    int32_t form; /* bit i: operand i is bound; the last: the residual comes first */
     int32_t weight_dtype, weight2_dtype;
     int32_t settled; /* no dispatch writes the weights */
     float eps, weight_bias;

@@ -47,7 +47,7 @@ static mlxn_status plan_rows(const mlxn_gpu_traits *gpu, const mlxn_node *node, 
     uint64_t addresses = 0;
     norm_row_params p = {.rows = norm->rows,
                          .dim = norm->dim,
-                         .residual_first = kind != NORM_ADD,
+                         .form = (kind != NORM_ADD) << NORM_ROW_RESIDUAL_FIRST,
                          .weight_dtype = norm->weight_dtype,
                          .weight2_dtype = norm->weight2_dtype,
                          .eps = norm->eps,
@@ -60,7 +60,7 @@ static mlxn_status plan_rows(const mlxn_gpu_traits *gpu, const mlxn_node *node, 
         bound[i] = at >= 0 && node->operands[at].storage ? at : MLXN_GPU_NONE;
         if (bound[i] < 0)
             continue;
-        p.present |= 1 << i;
+        p.form |= 1 << i;
         p.stride[i] = norm->stride[at];
         addresses |= node->operands[at].range.address;
     }
@@ -73,6 +73,11 @@ static mlxn_status plan_rows(const mlxn_gpu_traits *gpu, const mlxn_node *node, 
         mlxn_gpu_add(plan, mlxn_kernel_text_norm, entries[is_held][dtype], &p, sizeof p, &launch));
     for (int i = 0; i < NORM_ROW_OPERANDS; i++)
         mlxn_gpu_bind(launch, bound[i], 0);
+    /* as norm.kernel has them; what is long need not have code of its own */
+    mlxn_gpu_constant(launch, is_held ? p.form : K_OPEN);
+    mlxn_gpu_constant(launch, is_held ? (int32_t)p.dim : K_OPEN);
+    mlxn_gpu_constant(launch, is_held ? p.weight_dtype : K_OPEN);
+    mlxn_gpu_constant(launch, is_held ? p.weight2_dtype : K_OPEN);
     launch->early = 1;
     launch->threads = threads;
     launch->groups[0] = mlxn_gpu_groups(p.rows);
