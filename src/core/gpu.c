@@ -57,10 +57,25 @@ size_t mlxn_gpu_scratch(mlxn_gpu_plan *plan, size_t bytes)
     return at;
 }
 
-int mlxn_gpu_settled(const mlxn_node *node, int operand)
+static int writes(const mlxn_work *work, const mlxn_range *range)
 {
-    const mlxn_storage *storage = operand >= 0 ? node->operands[operand].storage : NULL;
-    return !storage || !atomic_load_explicit(&storage->written, memory_order_relaxed);
+    for (const mlxn_node *n = work->first; n; n = n->next) {
+        if (n->graph && writes(&n->graph->work, range))
+            return 1;
+        for (int i = 0; i < n->n_operands; i++)
+            if (n->operands[i].storage && n->operands[i].access & MLXN_WRITE &&
+                mlxn_ranges_overlap(&n->operands[i].range, range))
+                return 1;
+    }
+    return 0;
+}
+
+int mlxn_gpu_settled(const mlxn_gpu_plan *plan, const mlxn_node *node, int operand)
+{
+    const mlxn_bound *read = operand >= 0 ? &node->operands[operand] : NULL;
+    return !read || !read->storage ||
+           !atomic_load_explicit(&read->storage->written, memory_order_relaxed) ||
+           !writes(plan->work, &read->range);
 }
 
 /* A kernel of the user: one launch, as its dispatch says. */
@@ -98,6 +113,7 @@ static mlxn_gpu_plan *keep(mlxn_work *work, const mlxn_gpu_plan *plan)
         return NULL;
     mlxn_gpu_plan *kept = (void *)p;
     memcpy(kept, plan, head);
+    kept->work = NULL;
     memcpy(p + args_at, plan->args, plan->args_used);
     for (int i = 0; i < plan->n_launches; i++) {
         const unsigned char *args = plan->launches[i].args;
@@ -116,6 +132,7 @@ mlxn_status mlxn_gpu_plan_node(mlxn_device *device, mlxn_work *work, mlxn_node *
     if (!user && !source->gpu_plan)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: not on %s devices", source->name,
                          device->backend);
+    plan.work = work;
     plan.n_launches = 0;
     plan.scratch_bytes = plan.args_used = 0;
     MLXN_TRY((user ? plan_user : source->gpu_plan)(device->gpu, node, &plan));

@@ -65,6 +65,7 @@ typedef struct mlxn_gpu_launch {
 } mlxn_gpu_launch;
 
 struct mlxn_gpu_plan {
+    const mlxn_work *work; /* while it is made: what was recorded before */
     int n_launches;
     size_t scratch_bytes;
     size_t args_used;
@@ -89,9 +90,10 @@ uint32_t mlxn_gpu_groups(int64_t n);
 /* Takes `bytes` more of scratch, aligned; the offset to bind. */
 size_t mlxn_gpu_scratch(mlxn_gpu_plan *plan, size_t bytes);
 
-/* Whether no dispatch was recorded that writes any of the operand's storage, so that a launch of
- * this node may read it before k_wait().  True of an operand that is absent (below 0, too). */
-int mlxn_gpu_settled(const mlxn_node *node, int operand);
+/* Whether nothing that the recording has before this node writes what the operand reads, so that a
+ * launch of the node may read it before k_wait().  What the recording writes later, for its next
+ * replay, does no harm.  True of an operand that is absent (below 0, too). */
+int mlxn_gpu_settled(const mlxn_gpu_plan *plan, const mlxn_node *node, int operand);
 
 /* Plans a node of this device and keeps the plan in the work's memory, as node->plan; sets
  * node->shared_bytes.  Does nothing for devices without traits. */

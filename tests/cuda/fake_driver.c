@@ -144,7 +144,7 @@ CUDA_RESULT cuDeviceGetAttribute(int *value, CUDA_DEVICE_ATTRIBUTE which, int de
     ENTER(void) device;
     switch (which) {
     case MLXN_CU_MULTIPROCESSORS:
-        *value = 4;
+        *value = 8;
         break;
     case MLXN_CU_CAPABILITY_MAJOR:
         *value = fake.architecture / 10;

@@ -117,23 +117,24 @@ static int is_ready(const fake_node *node)
     return 1;
 }
 
-/* Marks all memory that the graph writes with the number of this run. */
-static void mark_written(const fake_executable *graph)
+/* Marks all memory that the graph writes with `mark` and the number of the first node that does. */
+static void mark_written(const fake_executable *graph, unsigned long mark)
 {
-    for (int i = 0; i < graph->n; i++)
+    for (int i = graph->n - 1; i >= 0; i--)
         for (int k = 0; k < FAKE_PARAMETERS && !graph->nodes[i].time; k++)
             if (graph->nodes[i].launch.function->writes >> k & 1)
-                fake_memory_mark(graph->nodes[i].launch.address[k],
-                                 (unsigned long)fake.graph_launches);
+                fake_memory_mark(graph->nodes[i].launch.address[k], mark + (unsigned long)i);
 }
 
-/* The parameters of a launch that lie in such memory. */
-static uint32_t unsettled(const fake_launch *l)
+/* The parameters of node i that lie in memory which a node before it writes.  What a later node
+ * writes is no matter: that one waits for this. */
+static uint32_t unsettled(const fake_node *node, int i, unsigned long mark)
 {
     uint32_t mask = 0;
-    for (int k = 0; k < FAKE_PARAMETERS; k++)
-        mask |= (uint32_t)(fake_memory_marked(l->address[k]) == (unsigned long)fake.graph_launches)
-                << k;
+    for (int k = 0; k < FAKE_PARAMETERS; k++) {
+        const unsigned long written = fake_memory_marked(node->launch.address[k]);
+        mask |= (uint32_t)(mark <= written && written < mark + (unsigned long)i) << k;
+    }
     return mask;
 }
 
@@ -143,8 +144,11 @@ static void run_graph(fake_executable *graph)
 {
     for (int i = 0; i < graph->n; i++)
         graph->nodes[i].done = 0;
+    static unsigned long marks = 1;
+    const unsigned long mark = marks;
     fake.graph_launches++;
-    mark_written(graph);
+    marks += (unsigned long)graph->n;
+    mark_written(graph, mark);
     for (int left = graph->n; left > 0; left--) {
         int ready = 0;
         for (int i = 0; i < graph->n; i++)
@@ -158,7 +162,7 @@ static void run_graph(fake_executable *graph)
                     *node->time = now;
                 else
                     run_launch(&node->launch, node->early,
-                               node->early ? unsettled(&node->launch) : 0);
+                               node->early ? unsettled(node, i, mark) : 0);
                 node->done = 1;
                 break;
             }

@@ -136,11 +136,11 @@ static emu_buffer buffer_of(emu_device *d, const mlxn_node *node, int operand, s
     }
 }
 
-/* Whether a dispatch of this work writes any of what an operand reads. */
-static int is_written(const mlxn_work *work, const mlxn_bound *bound)
+/* Whether a dispatch of this work before `end` writes any of what an operand reads. */
+static int is_written(const mlxn_work *work, const mlxn_node *end, const mlxn_bound *bound)
 {
-    for (const mlxn_node *n = work->first; n; n = n->next) {
-        if (n->graph && is_written(&n->graph->work, bound))
+    for (const mlxn_node *n = work->first; n != end; n = n->next) {
+        if (n->graph && is_written(&n->graph->work, NULL, bound))
             return 1;
         for (int i = 0; i < n->n_operands; i++)
             if (n->operands[i].storage && n->operands[i].access & MLXN_WRITE &&
@@ -158,7 +158,7 @@ static uint32_t unsettled(const emu_device *d, const mlxn_node *node, const mlxn
         const int operand = launch->operand[i];
         if (operand == MLXN_GPU_SCRATCH || operand == MLXN_GPU_FAULT ||
             (operand >= 0 && node->operands[operand].storage &&
-             is_written(d->work, &node->operands[operand])))
+             is_written(d->work, node, &node->operands[operand])))
             mask |= 1u << i;
     }
     return mask;
@@ -209,6 +209,7 @@ static void run_launch(emu_device *d, const mlxn_node *node, const mlxn_gpu_laun
 static void run_work(emu_device *d, const mlxn_work *work)
 {
     for (const mlxn_node *n = work->first; n; n = n->next) {
+        d->work = work;
         if (n->graph)
             run_work(d, &n->graph->work);
         else
@@ -243,8 +244,7 @@ static mlxn_status emu_submit(mlxn_device *device, mlxn_commit *commit)
             return mlxn_fail(MLXN_ERR_MEMORY, "no memory for scratch");
     }
     if (d->scratch_bytes)
-        memset(d->scratch, 0xa5, d->scratch_bytes);
-    d->work = commit->work;
+        memset(d->scratch, 0xff, d->scratch_bytes); /* NaN */
     run_work(d, commit->work);
     take_faults(d, commit);
     if (d->quiet) {
@@ -291,7 +291,7 @@ const rig_device *emu_devices(int *count)
         uint32_t threads, processors;
         uint64_t seed;
         int general;
-    } kinds[] = {{"checked text", 1, 1, 64, 4, 1, 0},
+    } kinds[] = {{"checked text", 1, 1, 64, 8, 1, 0},
                  {"text", 0, 1, 0, 132, 0, 0},
                  {"general text, 32 threads", 0, 2, 32, 4, 2, 1},
                  {"text, 256 threads", 0, 1, 256, 1, 3, 0}};

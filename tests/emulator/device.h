@@ -26,7 +26,7 @@ typedef struct emu_device {
     mlxn_status want;
     /* what happened */
     long findings, launches;
-    const mlxn_work *work; /* the commit that runs */
+    const mlxn_work *work; /* the recording that runs: a commit's, or a graph's */
     const char *watch;     /* watched: launches whose entry contains it */
     long watched;
     emu_report report; /* of the last launch with findings */

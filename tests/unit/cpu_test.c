@@ -115,11 +115,13 @@ TEST(core_cpu_share_covers_all_once)
 
 /* ---- reading ahead ---- */
 
+enum { PIECE = MLXN_CPU_AHEAD_STEP + 488 };
+
 static int three_pieces(const void *args, uint32_t thread, uint32_t n_threads, mlxn_early_read *out)
 {
     (void)args;
     for (int i = 0; i < 3; i++)
-        out[i] = (mlxn_early_read){i, 100u * thread + n_threads, i == 1 ? 0 : 1000};
+        out[i] = (mlxn_early_read){i, 100u * thread + n_threads, i == 1 ? 0 : PIECE};
     return 3;
 }
 
@@ -160,14 +162,14 @@ TEST(core_cpu_ahead_steps)
     CHECK(a.piece[2].operand == 2 && a.piece[2].offset == 204);
     a.from = &second; /* the next barrier: it goes on */
     mlxn_cpu_ahead_step(&a);
-    CHECK(a.bytes == 1000);
+    CHECK(a.bytes == PIECE);
     step_often(&a);
-    CHECK(a.bytes == 2000);
+    CHECK(a.bytes == 2 * PIECE);
     mlxn_cpu_ahead_reached(&a, &first);
     CHECK(a.target == &second);
     mlxn_cpu_ahead_reached(&a, &second);
     mlxn_cpu_ahead_step(&a);
-    CHECK(a.target == NULL && a.bytes == 2000);
+    CHECK(a.target == NULL && a.bytes == 2 * PIECE);
     a.from = &replay;
     step_often(&a);
     CHECK(a.target == &inner && a.bytes == MLXN_CPU_AHEAD_BYTES);

@@ -11,7 +11,7 @@
 #include "core/internal.h"
 
 enum {
-    MLXN_CPU_AHEAD_STEP = 512,        /* bytes asked for at once: about what arrives in a pause */
+    MLXN_CPU_AHEAD_STEP = 1024,       /* bytes asked for at once: about what arrives in a pause */
     MLXN_CPU_AHEAD_BYTES = 256 << 10, /* for one dispatch: they must still be cached when it runs */
 };
 

@@ -36,16 +36,16 @@ typedef struct attention_params {
 enum {
     ATTENTION_KEYS = 32,          /* of a chunk */
     ATTENTION_SPAN = 8,           /* chunks of a span */
-    ATTENTION_LANES = 4,          /* virtual lanes of a dot product, of blocks of 8 elements */
-    ATTENTION_SPLIT_ROWS = 4,     /* rows (query, head) that share a pass over the keys */
-    ATTENTION_TILES_ROWS = 16,    /* likewise, where one group sees all keys */
+    ATTENTION_LANES = 4,          /* threads that share a key in attention.kernel */
+    ATTENTION_TILES_ROWS = 16,    /* rows (query, head) that share a pass over the keys there, */
+    ATTENTION_SPLIT_ROWS = 4,     /* in attention_decode.kernel */
     ATTENTION_STAGED = 256,       /* elements of the head that all rows of a tile keep at a time */
     ATTENTION_MANY = 128,         /* more chunks than these are split by span */
     ATTENTION_MERGED = 64,        /* elements of the head that a group of the merge works on */
     ATTENTION_BATCH = 32,         /* records that it works on at a time */
     ATTENTION_CUDA_ROWS = 16,     /* of attention_cuda.kernel: rows (query, head) of a group, */
     ATTENTION_CUDA_THREADS = 256, /* its threads */
-    ATTENTION_DECODE_THREADS = 128, /* of attention_decode.kernel, */
+    ATTENTION_DECODE_THREADS = 256, /* of attention_decode.kernel, */
     ATTENTION_DECODE_MERGERS = 256, /* of its merge */
 };
 
@@ -57,7 +57,9 @@ typedef struct attention_launch_params {
     int32_t sequences;   /* whether there are any; then queries is 1 */
     int32_t wide;        /* eight elements of a key, two of a value, are loaded at once */
     int32_t records;     /* split: of a (query, head), capacity */
-    int64_t record;      /* floats of a record: dim, then m, l, ok, rounded up to 4 */
+    int32_t settled;     /* positions and sequences may be read before k_wait() */
+    int32_t eight, k_step, v_step, k_head, v_head; /* bytes: of eight elements, strides */
+    int64_t record; /* floats of a record: dim, then m, l, ok, rounded up to 4 */
 } attention_launch_params;
 
 /* Bits of the word of faults; texts in attention_plan.c. */

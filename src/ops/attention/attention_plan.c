@@ -1,7 +1,7 @@
 /* attention_plan.c - launches of attention on a GPU: a group over all keys of a few queries
- * (tiles), or, where those would be too few to fill the device, a group a chunk of keys and a
- * second launch that merges (split), by attention_decode.kernel where it serves.  For
- * many tokens CUDA has another text, if attention may be fast. */
+ * (tiles), or, where those would be too few to fill the device, a group a part of the keys and a
+ * second launch that merges (split: attention_decode.kernel).  For many tokens CUDA has another
+ * text, if attention may be fast. */
 #include "core/gpu.h"
 #include "kernels/text.h"
 #include "ops/attention/attention.h"
@@ -10,16 +10,20 @@
 
 const char *const mlxn_attention_faults[] = {"position", "sequence", "entry of the table", NULL};
 
-enum { MERGE_THREADS = 256, LEAST_THREADS = 128, MOST_THREADS = 256 };
+enum { LEAST_THREADS = 128, MOST_THREADS = 256 };
 static const size_t most_scratch = (size_t)64 << 20;
 
-static const char *entry_of(const attention_params *p, int split)
-{
-    static const char *const entries[2][3] = {
-        {"attention_tiles_f32", "attention_tiles_f16", "attention_tiles_bf16"},
-        {"attention_split_f32", "attention_split_f16", "attention_split_bf16"}};
-    return entries[split][p->kv_dtype == K_F32 ? 0 : p->kv_dtype == K_F16 ? 1 : 2];
-}
+/* By dtype of the cache. */
+static const char *const tiles_entries[] = {
+    [K_F32] = "attention_tiles_f32",
+    [K_F16] = "attention_tiles_f16",
+    [K_BF16] = "attention_tiles_bf16",
+};
+static const char *const decode_entries[] = {
+    [K_F32] = "attention_decode_f32",
+    [K_F16] = "attention_decode_f16",
+    [K_BF16] = "attention_decode_bf16",
+};
 
 /* Whether eight elements of a key, two of a value, can be loaded at once. */
 static int is_wide(const attention_params *p, const mlxn_node *node)
@@ -36,7 +40,7 @@ static int64_t pieces(const attention_params *p, int64_t keys)
                          (p->max_keys + keys - 1) / keys);
 }
 
-/* Records of a (query, head) at most, as attention_split_units counts them. */
+/* Records of a (query, head) at most, as decode_divide counts them. */
 static int64_t records_of(const attention_params *p)
 {
     const int64_t chunks = pieces(p, ATTENTION_KEYS);
@@ -53,6 +57,12 @@ static attention_launch_params params_of(const attention_params *p, const mlxn_n
                                  .wide = is_wide(p, node),
                                  .records = (int32_t)records_of(p),
                                  .record = (p->dim + 3 + 3) / 4 * 4};
+    const int64_t size = p->kv_dtype == K_F32 ? 4 : 2;
+    a.eight = (int32_t)(8 * size);
+    a.k_step = (int32_t)(p->k_slot * size);
+    a.v_step = (int32_t)(p->v_slot * size);
+    a.k_head = (int32_t)(p->k_head * size);
+    a.v_head = (int32_t)(p->v_head * size);
     a.queries = a.sequences || rows == ATTENTION_SPLIT_ROWS ? 1 : rows / a.heads;
     a.head_blocks = (int32_t)((shared + a.heads - 1) / a.heads);
     return a;
@@ -68,13 +78,22 @@ static size_t scratch_of(const attention_launch_params *a)
     return n;
 }
 
+/* Whether attention_decode.kernel can do it. */
+static int can_decode(const attention_launch_params *split, const mlxn_node *node)
+{
+    const attention_params *p = &split->p;
+    return split->wide && p->dim <= ATTENTION_STAGED && p->slots <= INT32_MAX &&
+           p->tokens <= UINT16_MAX && p->kv_heads * split->head_blocks <= UINT16_MAX &&
+           p->k_slot <= INT32_MAX / 4 && p->v_slot <= INT32_MAX / 4 && p->k_head <= INT32_MAX / 4 &&
+           p->v_head <= INT32_MAX / 4 && (p->q_token | p->q_head) % 8 == 0 &&
+           node->operands[ATTENTION_Q].range.address % 16 == 0 && scratch_of(split) != 0;
+}
+
 static int choose_split(const mlxn_gpu_traits *gpu, const attention_launch_params *tiles,
                         const attention_launch_params *split)
 {
     const int64_t groups = (tiles->p.tokens + tiles->queries - 1) / tiles->queries *
                            tiles->p.kv_heads * tiles->head_blocks;
-    if (!scratch_of(split) || split->p.tokens * split->p.kv_heads * split->head_blocks > UINT16_MAX)
-        return 0;
     if (gpu->schedule != ATTENTION_SCHEDULE_AUTO)
         return gpu->schedule != ATTENTION_SCHEDULE_TILES;
     return split->records > 1 && groups * 4 < gpu->processors;
@@ -102,35 +121,33 @@ static void set_threads(const mlxn_gpu_traits *gpu, const attention_params *p,
     launch->groups[2] = mlxn_gpu_groups((p->dim + 2 * launch->threads - 1) / (2 * launch->threads));
 }
 
-/* Whether attention_decode.kernel can do what is split. */
-static int can_decode(const mlxn_gpu_traits *gpu, const attention_launch_params *split,
-                      const mlxn_node *node)
+static void add_constants(const attention_params *p, mlxn_gpu_launch *launch)
 {
-    const attention_params *p = &split->p;
-    return gpu->schedule != ATTENTION_SCHEDULE_SPLIT && split->wide && p->dim <= ATTENTION_STAGED &&
-           pieces(p, ATTENTION_KEYS) <= ATTENTION_MANY && p->tokens <= UINT16_MAX &&
-           p->k_slot <= INT32_MAX && p->v_slot <= INT32_MAX && (p->q_token | p->q_head) % 4 == 0 &&
-           node->operands[ATTENTION_Q].range.address % 16 == 0;
+    mlxn_gpu_constant(launch, p->q_dtype);
+    mlxn_gpu_constant(launch, p->slot_map == ATTENTION_BY_TABLE);
+    mlxn_gpu_constant(launch, p->softcap > 0);
+    mlxn_gpu_constant(launch, p->dim == ATTENTION_STAGED);
+    mlxn_gpu_constant(launch, pieces(p, ATTENTION_KEYS) <= ATTENTION_MANY);
 }
 
-static mlxn_status add_decode(const attention_launch_params *split, mlxn_gpu_plan *plan)
+static mlxn_status add_decode(attention_launch_params *split, const mlxn_node *node,
+                              mlxn_gpu_plan *plan)
 {
-    static const char *const entries[] = {
-        [K_F32] = "attention_decode_f32",
-        [K_F16] = "attention_decode_f16",
-        [K_BF16] = "attention_decode_bf16",
-    };
     const attention_params *p = &split->p;
     const size_t records = mlxn_gpu_scratch(plan, scratch_of(split));
+    split->settled = mlxn_gpu_settled(plan, node, ATTENTION_POSITIONS) &&
+                     mlxn_gpu_settled(plan, node, ATTENTION_SEQUENCES);
     mlxn_gpu_launch *launch;
-    MLXN_TRY(add_launch(split, mlxn_kernel_text_attention_decode, entries[p->kv_dtype], records, 1,
-                        plan, &launch));
+    MLXN_TRY(add_launch(split, mlxn_kernel_text_attention_decode, decode_entries[p->kv_dtype],
+                        records, 1, plan, &launch));
+    add_constants(p, launch);
     launch->threads = ATTENTION_DECODE_THREADS;
     launch->groups[0] = (uint32_t)split->records;
     launch->groups[1] = (uint32_t)(p->kv_heads * split->head_blocks);
     launch->groups[2] = (uint32_t)p->tokens;
     MLXN_TRY(add_launch(split, mlxn_kernel_text_attention_decode, "attention_decode_merge", records,
                         1, plan, &launch));
+    add_constants(p, launch);
     launch->after = 1;
     launch->threads = ATTENTION_DECODE_MERGERS;
     launch->groups[0] = (uint32_t)p->heads;
@@ -175,36 +192,19 @@ mlxn_status mlxn_attention_plan(const mlxn_gpu_traits *gpu, const mlxn_node *nod
 {
     const attention_params *p = node->args;
     const attention_launch_params tiles = params_of(p, node, ATTENTION_TILES_ROWS);
-    const attention_launch_params split = params_of(p, node, ATTENTION_SPLIT_ROWS);
+    attention_launch_params split = params_of(p, node, ATTENTION_SPLIT_ROWS);
     mlxn_gpu_launch *launch;
     if (p->kv_heads * tiles.head_blocks > UINT16_MAX)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "attention: more than %d key heads on a GPU",
                          (int)UINT16_MAX);
     if (can_use_tensor_cores(gpu, p, node))
         return add_tensor_cores(p, node, plan);
-    if (!choose_split(gpu, &tiles, &split)) {
-        MLXN_TRY(
-            add_launch(&tiles, mlxn_kernel_text_attention, entry_of(p, 0), 0, 0, plan, &launch));
-        launch->groups[0] = mlxn_gpu_groups((p->tokens + tiles.queries - 1) / tiles.queries);
-        launch->groups[1] = (uint32_t)(p->kv_heads * tiles.head_blocks);
-        set_threads(gpu, p, launch);
-        return MLXN_OK;
-    }
-    if (can_decode(gpu, &split, node))
-        return add_decode(&split, plan);
-    const size_t records = mlxn_gpu_scratch(plan, scratch_of(&split));
-    MLXN_TRY(
-        add_launch(&split, mlxn_kernel_text_attention, entry_of(p, 1), records, 1, plan, &launch));
-    launch->groups[0] = mlxn_gpu_groups(split.records);
-    launch->groups[1] = (uint32_t)(p->tokens * p->kv_heads * split.head_blocks);
-    set_threads(gpu, p, launch);
-    MLXN_TRY(add_launch(&split, mlxn_kernel_text_attention, "attention_merge", records, 1, plan,
+    if (can_decode(&split, node) && choose_split(gpu, &tiles, &split))
+        return add_decode(&split, node, plan);
+    MLXN_TRY(add_launch(&tiles, mlxn_kernel_text_attention, tiles_entries[p->kv_dtype], 0, 0, plan,
                         &launch));
-    launch->after = 1;
-    launch->threads = gpu->threads_wanted > ATTENTION_MERGED ? gpu->threads_wanted
-                      : gpu->threads_wanted                  ? ATTENTION_MERGED
-                                                             : MERGE_THREADS;
-    launch->groups[0] = mlxn_gpu_groups(p->tokens * p->heads);
-    launch->groups[1] = mlxn_gpu_groups((p->dim + ATTENTION_MERGED - 1) / ATTENTION_MERGED);
+    launch->groups[0] = mlxn_gpu_groups((p->tokens + tiles.queries - 1) / tiles.queries);
+    launch->groups[1] = (uint32_t)(p->kv_heads * tiles.head_blocks);
+    set_threads(gpu, p, launch);
     return MLXN_OK;
 }

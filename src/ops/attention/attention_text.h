@@ -47,26 +47,42 @@ FN int attention_first_key(CONSTANT(attention_params) p, int position)
     return p->window != 0 && position >= p->window ? position - (int)p->window + 1 : 0;
 }
 
-/* Position of query t; -1 if it takes no part.  One out of range, its sequence too, is noted. */
-FN int attention_query(CONSTANT(attention_launch_params) a, REF(attention_operands) o, int64_t t,
-                       bool note)
+/* Position of a query; -1 if it takes no part.  Bits of the word of faults, if that is why. */
+struct attention_asked {
+    int position;
+    uint fault;
+};
+
+FN attention_asked attention_ask(CONSTANT(attention_launch_params) a, REF(attention_operands) o,
+                                 int64_t t)
 {
     CONSTANT(attention_params) p = &a->p;
     const int position = o.positions[t];
+    attention_asked y = {-1, 0u};
     if (position < 0)
-        return -1;
+        return y;
     const int64_t seen = (int64_t)position + 1 - attention_first_key(p, position);
     const int64_t sequence = a->sequences != 0 ? o.sequences[t] : 0;
-    uint fault = 0u;
     if (position >= p->max_keys || (p->slot_map == ATTENTION_LINEAR && position >= p->slots) ||
         (p->slot_map == ATTENTION_RING && seen > p->slots) ||
         (p->slot_map == ATTENTION_BY_TABLE && position >= p->table_columns))
-        fault = (uint)ATTENTION_FAULT_POSITION;
+        y.fault = (uint)ATTENTION_FAULT_POSITION;
     else if (p->slot_map == ATTENTION_BY_TABLE && (sequence < 0 || sequence >= p->table_rows))
-        fault = (uint)ATTENTION_FAULT_SEQUENCE;
-    if (fault != 0u && note)
+        y.fault = (uint)ATTENTION_FAULT_SEQUENCE;
+    else
+        y.position = position;
+    return y;
+}
+FN void attention_note(REF(attention_operands) o, uint fault, bool here)
+{
+    if (fault != 0u && here)
         k_atomic_or(o.fault, fault);
-    return fault == 0u ? position : -1;
+}
+FN int attention_query(CONSTANT(attention_launch_params) a, REF(attention_operands) o, int64_t t)
+{
+    const attention_asked y = attention_ask(a, o, t);
+    attention_note(o, y.fault, true);
+    return y.position;
 }
 
 /* Where a group's rows are. */
@@ -94,6 +110,12 @@ FN attention_tile attention_locate(CONSTANT(attention_launch_params) a, int64_t 
 FN float attention_larger(float a, float b)
 {
     return a > b ? a : b;
+}
+
+/* An element of the output; never -0, whose sign would depend on the schedule. */
+FN float attention_quotient(float o, float l)
+{
+    return k_div(o, l) + 0.0f;
 }
 
 /* Record i of a (query, head): o, then m, l and whether all keys had a slot. */

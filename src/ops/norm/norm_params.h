@@ -53,7 +53,7 @@ typedef struct norm_row_params {
     int64_t stride[NORM_ROW_OPERANDS];
     int32_t form; /* bit i: operand i is bound; the last: the residual comes first */
     int32_t weight_dtype, weight2_dtype;
-    int32_t settled; /* no dispatch writes the weights */
+    int32_t settled; /* the weights may be read before k_wait() */
     float eps, weight_bias;
 } norm_row_params;
 

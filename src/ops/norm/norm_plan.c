@@ -53,8 +53,8 @@ static mlxn_status plan_rows(const mlxn_gpu_traits *gpu, const mlxn_node *node, 
                          .eps = norm->eps,
                          .weight_bias = norm->weight_bias};
     int bound[NORM_ROW_OPERANDS];
-    p.settled = mlxn_gpu_settled(node, operands_of[kind][NORM_ROW_WEIGHT]) &&
-                mlxn_gpu_settled(node, operands_of[kind][NORM_ROW_WEIGHT2]);
+    p.settled = mlxn_gpu_settled(plan, node, operands_of[kind][NORM_ROW_WEIGHT]) &&
+                mlxn_gpu_settled(plan, node, operands_of[kind][NORM_ROW_WEIGHT2]);
     for (int i = 0; i < NORM_ROW_OPERANDS; i++) {
         const int at = operands_of[kind][i];
         bound[i] = at >= 0 && node->operands[at].storage ? at : MLXN_GPU_NONE;

@@ -236,8 +236,9 @@ mlxn_status mlxn_qkv_prepare_plan(const mlxn_gpu_traits *gpu, const mlxn_node *n
     MLXN_TRY(mlxn_qkv_plan(gpu, node->args, addresses, plan, &launch, NULL));
     /* weights and frequencies are read before k_wait() */
     for (int k = 0; k < QKV_PARTS; k++)
-        launch->early &= mlxn_gpu_settled(node, QKV_AT(k, QKV_WEIGHT));
-    launch->early &= mlxn_gpu_settled(node, QKV_FREQS) && mlxn_gpu_settled(node, QKV_FACTORS);
+        launch->early &= mlxn_gpu_settled(plan, node, QKV_AT(k, QKV_WEIGHT));
+    launch->early &=
+        mlxn_gpu_settled(plan, node, QKV_FREQS) && mlxn_gpu_settled(plan, node, QKV_FACTORS);
     mlxn_gpu_bind_operands(launch, QKV_OPERANDS);
     mlxn_gpu_bind(launch, MLXN_GPU_FAULT, 0);
     return MLXN_OK;
