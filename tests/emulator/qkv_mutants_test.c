@@ -90,6 +90,5 @@ TEST(mutants_of_qkv_prepare)
                                      .tests = "qkv_prepare_",
                                      .schedules = QKV_SCHEDULE_UNITS,
                                      .groups = {2, 2},
-                                     .whole_grid = "_units_",
                                      .tiny = 1});
 }
