@@ -278,6 +278,7 @@ emu_device *emu_device_open(int checked)
     d->base.gpu = &d->traits;
     d->checked = checked;
     d->workers = 1;
+    d->whole_grid = "_units_"; /* of qkv_prepare */
     return d;
 }
 

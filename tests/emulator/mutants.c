@@ -48,7 +48,6 @@ static int open_device(const emu_mutants *all, const emu_library *library, int c
     d->text = all->text;
     d->library = library;
     memcpy(d->groups, all->groups, sizeof d->groups);
-    d->whole_grid = all->whole_grid;
     if (all->tiny)
         d->traits.processors = 0;
     d->seed = 7;
@@ -86,6 +85,8 @@ static void judge(const emu_mutant *mutant, int status)
 {
     const char *name = mutant ? mutant->name : "none";
     const int want = mutant ? FAILED : PASSED;
+    if (mutant && WIFSIGNALED(status) && WTERMSIG(status) == SIGFPE)
+        return; /* division of integers by zero: it is seen */
     if (WIFSIGNALED(status))
         test_failed(__FILE__, __LINE__, "mutant \"%s\" ends by signal %d", name, WTERMSIG(status));
     else if (WEXITSTATUS(status) == BROKEN)

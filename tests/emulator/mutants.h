@@ -15,12 +15,11 @@ typedef struct emu_mutants {
     const char *text;
     const emu_mutant *list;
     int count;
-    const char *tests;      /* the operators' tests: those whose name contains this */
-    int schedules;          /* of the operator's planner, numbered from 1; 0: it has no choice */
-    int override;           /* a schedule with bits of its own: every device has it; 0: none */
-    unsigned groups[2];     /* as in emu_device */
-    const char *whole_grid; /* as in device.h */
-    int tiny;               /* on a device of no processors, which any work keeps busy */
+    const char *tests;  /* the operators' tests: those whose name contains this */
+    int schedules;      /* of the operator's planner, numbered from 1; 0: it has no choice */
+    int override;       /* a schedule with bits of its own: every device has it; 0: none */
+    unsigned groups[2]; /* as in emu_device */
+    int tiny;           /* on a device of no processors, which any work keeps busy */
 } emu_mutants;
 
 /* Runs the tests on each mutant of the text (checked, a device a schedule), next to a device with

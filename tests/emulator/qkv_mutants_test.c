@@ -65,7 +65,7 @@ static const emu_mutant mutants[] = {
     {"units: weights of the first part", "L>(a, o, unit.k, lane)", "L>(a, o, 0, lane)"},
     {"units: weight without bias", "y.v[k] += a->weight_bias;", ""},
     {"units: attention factor left out of tables",
-     "turns = qkv_vector_scaled<V, H>(turns, a->attention_factor);", ""},
+     "turns = qkv_vector_scaled<V, H>(turns, a->attention_factor);", ";"},
     {"units: lanes add too few", "qkv_vector_total<K, L>(first, L / 4)",
      "qkv_vector_total<K, L>(first, L / 8)"},
     {"units: scales of a pair swapped", "y.v[0] = upper ? other : r;", "y.v[0] = r;"},
@@ -90,6 +90,5 @@ TEST(mutants_of_qkv_prepare)
                                      .tests = "qkv_prepare_",
                                      .schedules = QKV_SCHEDULE_UNITS,
                                      .groups = {2, 2},
-                                     .whole_grid = "_units_",
                                      .tiny = 1});
 }

@@ -51,7 +51,6 @@ static int run(variant v, const heads_case *c, const heads_data *d, heads_result
     e->seed = v.seed;
     e->workers = v.workers;
     e->groups[0] = e->groups[1] = v.groups;
-    e->whole_grid = "_units_";
     e->general = v.seed % 2 == 0;
     e->traits.processors = v.groups ? 0 : 4; /* 0: units of two heads */
     return heads_run(on, c, d, r, want);
