@@ -1,22 +1,13 @@
 /* cpu_test.c - inside the CPU backend: memory of weights, division of long reads, reading ahead. */
 #include <sys/mman.h>
 #include <unistd.h>
-#include "../test.h"
 #include "backends/cpu/ahead.h"
 #include "backends/cpu/cpu.h"
 #include "backends/cpu/share.h"
 #include "ops/matmul/dispatch.h"
 #include "ops/matmul/packed.h"
 #include "ops/shared.h"
-
-static mlxn_device *open_cpu(uint32_t threads)
-{
-    mlxn_device *device = NULL;
-    CHECK_STATUS(mlxn_device_open_with(
-                     MLXN_DESC(mlxn_device_desc, .backend = "cpu", .threads = threads), &device),
-                 MLXN_OK);
-    return device;
-}
+#include "unit.h"
 
 /* ---- weights in slabs ---- */
 
@@ -55,7 +46,7 @@ static int is_mapped(const unsigned char *at)
 TEST(core_cpu_weights_share_mappings)
 {
     const int64_t shape[] = {1, 256};
-    mlxn_device *device = open_cpu(1);
+    mlxn_device *device = unit_cpu(1);
     mlxn_buffer *like = NULL, *weights[WEIGHTS] = {NULL};
     const unsigned char *places[WEIGHTS];
     int next_to = 0;
@@ -213,7 +204,7 @@ static void do_nothing(const mlxn_cpu_call *call)
 TEST(core_cpu_ahead_while_waiting)
 {
     const int64_t one = 1;
-    mlxn_device *device = open_cpu(2);
+    mlxn_device *device = unit_cpu(2);
     mlxn_encoder *encoder = NULL;
     mlxn_buffer *turn = NULL;
     mlxn_graph *graph = NULL;
