@@ -1,5 +1,6 @@
 /* fake_driver.h - the parts of the fake driver: memory and counts (fake_memory.c), the stream and
- * what runs on it (fake_stream.c), the driver's functions (fake_driver.c). */
+ * what runs on it (fake_stream.c), the driver's functions (fake_driver.c, fake_code.c,
+ * fake_graph.c). */
 #ifndef MLXN_TESTS_CUDA_FAKE_DRIVER_H
 #define MLXN_TESTS_CUDA_FAKE_DRIVER_H
 
@@ -7,7 +8,16 @@
 #include "emulator.h"
 #include "fake.h"
 
-enum { FAKE_PARAMETERS = 32, FAKE_INVALID_VALUE = 1, FAKE_INVALID_HANDLE = 400 };
+enum { FAKE_PARAMETERS = 32 };
+
+/* Results of libcuda that the backend does not tell from others. */
+enum {
+    FAKE_INVALID_VALUE = 1,
+    FAKE_INVALID_CONTEXT = 201,
+    FAKE_OPERATING_SYSTEM = 304,
+    FAKE_INVALID_HANDLE = 400,
+    FAKE_NOT_FOUND = 500,
+};
 
 extern fake_control fake; /* the knobs and counts */
 
@@ -24,6 +34,29 @@ typedef enum fake_kind {
     FAKE_KINDS,
 } fake_kind;
 extern long fake_live[FAKE_KINDS];
+
+#define CUDA_FUNCTION(need, name, parameters) CUDA_RESULT name parameters;
+#include "backends/cuda/driver.def"
+#undef CUDA_FUNCTION
+
+/* ---- a call of the driver ---- */
+
+/* Begins a call, which nothing else runs beside, and counts it; what it fails with, injected or
+ * since an earlier call.  Calls that give something back do so even then. */
+unsigned fake_enter(const char *name);
+/* Ends a call: its result. */
+unsigned fake_leave(unsigned result);
+int fake_gives_back(const char *name);
+int fake_has_context(const char *name); /* 0: the thread has none, which is a finding */
+
+/* What every function begins with, and what those that need a context go on with. */
+#define ENTER                                      \
+    unsigned result = fake_enter(__func__);        \
+    if (result != 0 && !fake_gives_back(__func__)) \
+    return fake_leave(result)
+#define NEEDS_CONTEXT                \
+    if (!fake_has_context(__func__)) \
+    return fake_leave(FAKE_INVALID_CONTEXT)
 
 void fake_find(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -44,6 +77,11 @@ int fake_is_pinned(const void *memory, size_t bytes);
 unsigned long long fake_pinned_address(const void *memory);
 
 /* ---- the stream ---- */
+
+struct CUevent_st {
+    unsigned long step;
+    double time; /* seconds */
+};
 
 typedef struct CUfunc_st {
     const emu_library *library; /* NULL: PTX, which cannot run here */
