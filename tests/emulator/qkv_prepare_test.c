@@ -179,22 +179,11 @@ TEST(kernel_text_batch_invariance)
         heads_result all = heads_result_make(&c, &d);
         REQUIRE(run((variant){0, QKV_SCHEDULE_AUTO, 0, 1, 2, 0}, &c, &d, &all, MLXN_OK));
         for (int64_t t = 0; t < 512; t += 73) {
-            heads_data one = d;
-            heads_case alone = c;
-            alone.tokens = 1;
-            one.positions += t;
-            one.slots += t;
-            one.cosine += t * d.table_stride;
-            one.sine += t * d.table_stride;
-            for (int p = 0; p < PARTS; p++)
-                one.first[p] += t * d.token[p];
+            heads_data one;
+            heads_case alone = heads_alone(&c, &d, t, &one);
             heads_result r = heads_result_make(&c, &d);
             CHECK(run((variant){0, QKV_SCHEDULE_AUTO, 0, 1, 1, 0}, &alone, &one, &r, MLXN_OK));
-            for (int p = 0; p < PARTS; p++) {
-                size_t at = rig_bytes(c.dtype, (size_t)one.first[p]);
-                size_t bytes = rig_bytes(c.dtype, (size_t)(c.heads[p] * c.dim));
-                CHECK(!memcmp((char *)all.base + at, (char *)r.base + at, bytes));
-            }
+            CHECK(heads_token_equal(&c, &d, t, &all, &r));
             heads_result_free(&r);
         }
         heads_result_free(&all);

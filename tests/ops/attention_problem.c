@@ -135,8 +135,6 @@ static void reference(const problem *p, int64_t t, int64_t h, double *y, double 
 
 /* ---- running ---- */
 
-/* Views into storage with gaps between slots; every element that is not the key of a visible
- * position, gaps included, is NaN. */
 mlxn_buffer *problem_cache(mlxn_device *device, const problem *p, const double *data,
                            int64_t lowest, int64_t highest)
 {
@@ -161,7 +159,6 @@ mlxn_buffer *problem_cache(mlxn_device *device, const problem *p, const double *
     return view;
 }
 
-/* Commits, waits, and gives the result of the wait. */
 mlxn_status problem_finish(mlxn_encoder *encoder)
 {
     mlxn_status status = mlxn_encoder_commit(encoder);
@@ -171,8 +168,6 @@ mlxn_status problem_finish(mlxn_encoder *encoder)
     return status;
 }
 
-/* Runs queries [from, from + count) of a problem in one call; writes their output bytes.  The
- * output starts as the bytes that are in `out`. */
 mlxn_status problem_run_part(mlxn_device *device, const problem *p, int64_t from, int64_t count,
                              uint8_t *out)
 {
@@ -215,13 +210,15 @@ mlxn_status problem_run_part(mlxn_device *device, const problem *p, int64_t from
     return status;
 }
 
-/* The whole problem in calls of `piece` queries (0: all in one). */
+size_t problem_bytes(const problem *p)
+{
+    return (size_t)(p->s.tokens * p->s.heads * p->s.dim) * mlxn_dtype_block_bytes(p->s.q_dtype);
+}
+
 uint8_t *problem_run(mlxn_device *device, const problem *p, int64_t piece)
 {
-    size_t bytes =
-        (size_t)(p->s.tokens * p->s.heads * p->s.dim) * mlxn_dtype_block_bytes(p->s.q_dtype);
-    uint8_t *out = malloc(bytes);
-    memset(out, 0x77, bytes);
+    uint8_t *out = malloc(problem_bytes(p));
+    memset(out, 0x77, problem_bytes(p));
     if (!piece)
         piece = p->s.tokens;
     for (int64_t t = 0; t < p->s.tokens; t += piece)
@@ -231,12 +228,6 @@ uint8_t *problem_run(mlxn_device *device, const problem *p, int64_t piece)
     return out;
 }
 
-size_t problem_bytes(const problem *p)
-{
-    return (size_t)(p->s.tokens * p->s.heads * p->s.dim) * mlxn_dtype_block_bytes(p->s.q_dtype);
-}
-
-/* The largest error over its bound. */
 double problem_worst(const problem *p, const uint8_t *out)
 {
     double y[1024], bound[1024], worst = 0;
@@ -255,4 +246,28 @@ double problem_worst(const problem *p, const uint8_t *out)
             }
         }
     return worst;
+}
+
+void problem_check_all(const attention_spec *specs, size_t count, uint64_t seed)
+{
+    int n;
+    const rig_device *devices = rig_devices(&n);
+    for (size_t i = 0; i < count; i++) {
+        problem p;
+        problem_make(&p, &specs[i], seed + i);
+        uint8_t *first = problem_run(devices[0].device, &p, 0);
+        const double worst = problem_worst(&p, first);
+        test_note("%s: %.3f of the bound", p.s.name, worst);
+        if (!(worst <= 1))
+            test_failed(__FILE__, __LINE__, "%s: %g times the bound", p.s.name, worst);
+        for (int d = 1; d < n; d++) {
+            uint8_t *other = problem_run(devices[d].device, &p, 0);
+            if (memcmp(first, other, problem_bytes(&p)) != 0)
+                test_failed(__FILE__, __LINE__, "%s: %s, %d threads: other bits", p.s.name,
+                            devices[d].path, (int)devices[d].threads);
+            free(other);
+        }
+        free(first);
+        problem_free(&p);
+    }
 }

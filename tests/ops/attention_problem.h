@@ -5,6 +5,14 @@
 
 #include "rig.h"
 
+/* Short names for rows of attention_spec. */
+#define F32  MLXN_F32
+#define F16  MLXN_F16
+#define BF16 MLXN_BF16
+#define LIN  MLXN_SLOTS_LINEAR
+#define RING MLXN_SLOTS_RING
+#define TAB  MLXN_SLOTS_TABLE
+
 typedef struct attention_spec {
     const char *name;
     int64_t tokens, heads, kv_heads, dim;
@@ -37,6 +45,9 @@ uint8_t *problem_run(mlxn_device *device, const problem *p, int64_t piece);
 size_t problem_bytes(const problem *p); /* of the output */
 /* The largest error over its bound. */
 double problem_worst(const problem *p, const uint8_t *out);
+/* Makes each spec, with data of seed + i, and runs it on every device: the first must be within the
+ * bound, the others must have its bits. */
+void problem_check_all(const attention_spec *specs, size_t count, uint64_t seed);
 /* A cache with gaps between slots; every element that is not the key of a position from lowest to
  * highest, gaps included, is NaN. */
 mlxn_buffer *problem_cache(mlxn_device *device, const problem *p, const double *data,

@@ -2,13 +2,6 @@
  * sequences and table entries out of range. */
 #include "attention_problem.h"
 
-#define F32  MLXN_F32
-#define F16  MLXN_F16
-#define BF16 MLXN_BF16
-#define LIN  MLXN_SLOTS_LINEAR
-#define RING MLXN_SLOTS_RING
-#define TAB  MLXN_SLOTS_TABLE
-
 TEST(attention_slot_maps)
 {
     static const mlxn_slot_map maps[] = {LIN, RING, TAB};
@@ -42,25 +35,7 @@ TEST(attention_long_caches)
         {"4501 keys", 1, 2, 1, 16, 4500, 0, 0, 3, 0, F32, F32, LIN},
         {"4501 keys, window", 2, 1, 1, 8, 4499, 4300, 4215, 2, 0, F32, F16, RING},
     };
-    int n;
-    const rig_device *devices = rig_devices(&n);
-    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
-        problem p;
-        problem_make(&p, &specs[i], 500 + i);
-        uint8_t *first = problem_run(devices[0].device, &p, 0);
-        const double worst = problem_worst(&p, first);
-        test_note("%s: %.3f of the bound", p.s.name, worst);
-        CHECK(worst <= 1);
-        for (int d = 1; d < n; d++) {
-            uint8_t *other = problem_run(devices[d].device, &p, 0);
-            if (memcmp(first, other, problem_bytes(&p)) != 0)
-                test_failed(__FILE__, __LINE__, "%s: %s, %d threads: other bits", p.s.name,
-                            devices[d].path, (int)devices[d].threads);
-            free(other);
-        }
-        free(first);
-        problem_free(&p);
-    }
+    problem_check_all(specs, sizeof specs / sizeof *specs, 500);
 }
 
 /* Rows of padding and rows with a value out of range are left alone; the others are computed. */

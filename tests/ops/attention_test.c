@@ -1,14 +1,7 @@
 /* attention_test.c - attention against a float64 reference, bit equality over everything that must
- * not matter (paths, threads, batch splits), windows, extreme values, replay, checks.  Slots and
- * tables: attention_slots_test.c. */
+ * not matter (paths, threads, batch splits), windows, extreme values, replay.  Slots and tables:
+ * attention_slots_test.c; refusals: attention_refusals_test.c. */
 #include "attention_problem.h"
-
-#define F32  MLXN_F32
-#define F16  MLXN_F16
-#define BF16 MLXN_BF16
-#define LIN  MLXN_SLOTS_LINEAR
-#define RING MLXN_SLOTS_RING
-#define TAB  MLXN_SLOTS_TABLE
 
 static const attention_spec specs[] = {
     {"one key", 1, 1, 1, 1, 0, 0, 0, 1, 0, F32, F32, LIN},
@@ -31,26 +24,7 @@ static const attention_spec specs[] = {
 
 TEST(attention_reference_and_paths)
 {
-    int n;
-    const rig_device *devices = rig_devices(&n);
-    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
-        problem p;
-        problem_make(&p, &specs[i], 100 + i);
-        uint8_t *first = problem_run(devices[0].device, &p, 0);
-        double worst = problem_worst(&p, first);
-        test_note("%s: %.3f of the bound", p.s.name, worst);
-        if (!(worst <= 1))
-            test_failed(__FILE__, __LINE__, "%s: %g times the bound", p.s.name, worst);
-        for (int d = 1; d < n; d++) {
-            uint8_t *other = problem_run(devices[d].device, &p, 0);
-            if (memcmp(first, other, problem_bytes(&p)) != 0)
-                test_failed(__FILE__, __LINE__, "%s: %s, %d threads: other bits", p.s.name,
-                            devices[d].path, (int)devices[d].threads);
-            free(other);
-        }
-        free(first);
-        problem_free(&p);
-    }
+    problem_check_all(specs, sizeof specs / sizeof *specs, 100);
 }
 
 /* Where attention may be fast, results have a bound in place of bits, on whatever device; padding
@@ -204,6 +178,15 @@ TEST(attention_unseen_values)
     }
 }
 
+/* Records one query of a problem with linear slots: q, k, v, output, position. */
+static mlxn_status record_query(mlxn_encoder *encoder, const problem *p, mlxn_buffer *const b[5])
+{
+    return mlxn_attention(encoder, MLXN_DESC(mlxn_attention_args, .q = b[0], .k = b[1], .v = b[2],
+                                             .output = b[3], .positions = b[4], .slot_map = LIN,
+                                             .window = p->s.window, .scale = p->s.scale,
+                                             .max_keys = p->s.tokens));
+}
+
 /* A graph that moves the position itself, before its attention or behind it; the one behind lets a
  * GPU read it early.  Replayed, it gives what fresh launches give. */
 static void check_moving(mlxn_device *device, int before)
@@ -223,16 +206,12 @@ static void check_moving(mlxn_device *device, int before)
         b[i] = rig_buffer(device, MLXN_I32, 1, &one, NULL);
     CHECK_STATUS(mlxn_encoder_create(device, &encoder), MLXN_OK);
     for (int i = 0; i < 2; i++)
-        CHECK_STATUS(
-            i == before
-                ? mlxn_attention(encoder, MLXN_DESC(mlxn_attention_args, .q = b[0], .k = b[1],
-                                                    .v = b[2], .output = b[3], .positions = b[4],
-                                                    .slot_map = LIN, .window = s.window,
-                                                    .scale = p.s.scale, .max_keys = s.tokens))
-                : mlxn_step_advance(encoder,
-                                    MLXN_DESC(mlxn_step_advance_args, .token = b[5], .ids = b[5],
-                                              .positions = b[4], .counter = b[6])),
-            MLXN_OK);
+        CHECK_STATUS(i == before
+                         ? record_query(encoder, &p, b)
+                         : mlxn_step_advance(
+                               encoder, MLXN_DESC(mlxn_step_advance_args, .token = b[5],
+                                                  .ids = b[5], .positions = b[4], .counter = b[6])),
+                     MLXN_OK);
     REQUIRE_OK(mlxn_graph_capture(encoder, &graph));
     for (int32_t t = before; t < s.tokens; t++) {
         for (int64_t i = 0; i < row; i++)
@@ -279,11 +258,7 @@ static void check_replay(mlxn_device *device)
     mlxn_encoder *encoder = NULL;
     mlxn_graph *graph = NULL;
     CHECK_STATUS(mlxn_encoder_create(device, &encoder), MLXN_OK);
-    CHECK_STATUS(mlxn_attention(encoder, MLXN_DESC(mlxn_attention_args, .q = b[0], .k = b[1],
-                                                   .v = b[2], .output = b[3], .positions = b[4],
-                                                   .slot_map = LIN, .window = s.window,
-                                                   .scale = p.s.scale, .max_keys = s.tokens)),
-                 MLXN_OK);
+    CHECK_STATUS(record_query(encoder, &p, b), MLXN_OK);
     REQUIRE_OK(mlxn_graph_capture(encoder, &graph));
     for (int32_t t = 0; t < s.tokens; t += 23) {
         CHECK_STATUS(mlxn_buffer_write(b[0], 0, q + t * row, sizeof got), MLXN_OK);
@@ -310,97 +285,4 @@ TEST(attention_replay)
     const rig_device *devices = rig_devices(&n);
     for (int d = 0; d < n; d++)
         check_replay(devices[d].device);
-}
-
-/* ---- what the host refuses ---- */
-
-TEST(attention_checks)
-{
-    int n;
-    const rig_device *devices = rig_devices(&n);
-    mlxn_device *device = devices[0].device, *elsewhere = devices[1].device;
-    const int64_t n4 = 4, n5 = 5, qs[] = {4, 2, 8}, ks[] = {10, 1, 8};
-    mlxn_buffer *q = rig_buffer(device, F32, 3, qs, NULL),
-                *o = rig_buffer(device, F32, 3, qs, NULL);
-    mlxn_buffer *k = rig_buffer(device, F16, 3, ks, NULL),
-                *v = rig_buffer(device, F16, 3, ks, NULL);
-    mlxn_buffer *pos = rig_buffer(device, MLXN_I32, 1, &n4, NULL);
-    mlxn_buffer *pos5 = rig_buffer(device, MLXN_I32, 1, &n5, NULL);
-    mlxn_buffer *fpos = rig_buffer(device, F32, 1, &n4, NULL);
-    mlxn_buffer *table = rig_buffer(device, MLXN_I32, 2, (int64_t[]){1, 10}, NULL);
-    mlxn_buffer *kf = rig_buffer(device, F32, 3, ks, NULL);
-    mlxn_buffer *k7 = rig_buffer(device, F16, 3, (int64_t[]){10, 1, 7}, NULL);
-    mlxn_buffer *k3 = rig_buffer(device, F16, 3, (int64_t[]){10, 3, 8}, NULL);
-    mlxn_buffer *v9 = rig_buffer(device, F16, 3, (int64_t[]){9, 1, 8}, NULL);
-    mlxn_buffer *o3 = rig_buffer(device, F32, 3, (int64_t[]){3, 2, 8}, NULL);
-    mlxn_buffer *q2 = rig_buffer(device, F32, 2, (int64_t[]){4, 16}, NULL);
-    mlxn_buffer *far = rig_buffer(elsewhere, F32, 3, qs, NULL), *overlap = NULL, *strided = NULL;
-    mlxn_encoder *e = NULL;
-    CHECK_STATUS(mlxn_encoder_create(device, &e), MLXN_OK);
-    const int64_t wide[] = {4, 3, 8};
-    mlxn_buffer *room = rig_buffer(device, F32, 3, wide, NULL);
-    CHECK_STATUS(mlxn_buffer_view(room, F32, 3, qs, (int64_t[]){16, 8, 1}, 0, &overlap), MLXN_OK);
-    CHECK_STATUS(mlxn_buffer_view(room, F32, 3, qs, (int64_t[]){17, 1, 2}, 0, &strided), MLXN_OK);
-    mlxn_buffer *room_k = NULL, *room_o = NULL; /* two views of the same storage */
-    CHECK_STATUS(mlxn_buffer_view(room, F32, 3, ks, NULL, 0, &room_k), MLXN_OK);
-    CHECK_STATUS(mlxn_buffer_view(room, F32, 3, qs, NULL, 128, &room_o), MLXN_OK);
-    const mlxn_attention_args good = {.size = sizeof good,
-                                      .q = q,
-                                      .k = k,
-                                      .v = v,
-                                      .output = o,
-                                      .positions = pos,
-                                      .slot_map = LIN,
-                                      .scale = 1,
-                                      .max_keys = 10};
-    mlxn_attention_args a;
-#define REFUSED(status, text, ...)                                   \
-    do {                                                             \
-        a = good;                                                    \
-        __VA_ARGS__;                                                 \
-        CHECK_FAILS(mlxn_attention(e, &a), MLXN_ERR_##status, text); \
-    } while (0)
-    CHECK_FAILS(mlxn_attention(NULL, &good), MLXN_ERR_ARGUMENT, "encoder");
-    CHECK_FAILS(mlxn_attention(e, NULL), MLXN_ERR_ARGUMENT, "attention");
-    REFUSED(ARGUMENT, "size", a.size = 0);
-    REFUSED(ARGUMENT, "q is NULL", a.q = NULL);
-    REFUSED(ARGUMENT, "k is NULL", a.k = NULL);
-    REFUSED(ARGUMENT, "v is NULL", a.v = NULL);
-    REFUSED(ARGUMENT, "output is NULL", a.output = NULL);
-    REFUSED(ARGUMENT, "positions is NULL", a.positions = NULL);
-    REFUSED(ARGUMENT, "another device", a.q = far);
-    REFUSED(DTYPE, "q is i32", a.q = table);
-    REFUSED(DTYPE, "v is f32, needs f16", a.v = kf); /* B9: sizes are those of the dtype */
-    REFUSED(DTYPE, "output is f16, needs f32", a.output = v);
-    REFUSED(DTYPE, "positions is f32", a.positions = fpos);
-    REFUSED(SHAPE, "q has 2 dimensions", a.q = q2);
-    REFUSED(SHAPE, "k has 7", a.k = k7);
-    REFUSED(SHAPE, "v has 9", a.v = v9);
-    REFUSED(SHAPE, "no multiple of 3", (a.k = k3, a.v = k3));
-    REFUSED(SHAPE, "output has 3", a.output = o3);
-    REFUSED(SHAPE, "positions has 5", a.positions = pos5);
-    REFUSED(SHAPE, "stride 2", a.q = strided);
-    REFUSED(ARGUMENT, "slot_map is 0", a.slot_map = (mlxn_slot_map)0);
-    REFUSED(ARGUMENT, "table is NULL", a.slot_map = TAB);
-    REFUSED(ARGUMENT, "table is given", a.table = table);
-    REFUSED(ARGUMENT, "sequences is given", a.sequences = pos);
-    REFUSED(SHAPE, "sequences has 5", (a.sequences = pos5, a.table = table, a.slot_map = TAB));
-    REFUSED(SHAPE, "table has 1 dim", (a.table = pos, a.slot_map = TAB));
-    REFUSED(ARGUMENT, "scale is 0", a.scale = 0);
-    REFUSED(ARGUMENT, "scale is inf", a.scale = HUGE_VALF);
-    REFUSED(ARGUMENT, "softcap is -1", a.softcap = -1);
-    REFUSED(ARGUMENT, "softcap is nan", a.softcap = NAN);
-    REFUSED(ARGUMENT, "precision is 2", a.precision = (mlxn_attention_precision)2);
-    REFUSED(ARGUMENT, "window is -1", a.window = -1);
-    REFUSED(ARGUMENT, "max_keys is 0", a.max_keys = 0);
-    REFUSED(ARGUMENT, "max_keys is", a.max_keys = (int64_t)1 << 40);
-    REFUSED(OVERLAP, "output and q", a.output = q);
-    REFUSED(OVERLAP, "output and q", (a.q = overlap, a.output = overlap));
-    REFUSED(OVERLAP, "output and k", (a.k = room_k, a.v = kf, a.output = room_o));
-    CHECK_STATUS(mlxn_attention(e, &good), MLXN_OK);
-    CHECK_STATUS(problem_finish(e), MLXN_OK);
-    mlxn_buffer *all[] = {q,  o,  k,  v,  pos, pos5,    fpos,    table, kf,     k7,
-                          k3, v9, o3, q2, far, overlap, strided, room,  room_k, room_o};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        mlxn_buffer_release(all[i]);
 }

@@ -201,6 +201,32 @@ int heads_result_equal(const heads_case *c, const heads_data *d, const heads_res
     return same;
 }
 
+int heads_token_equal(const heads_case *c, const heads_data *d, int64_t t, const heads_result *a,
+                      const heads_result *b)
+{
+    for (int p = 0; p < PARTS; p++) {
+        const size_t at = rig_bytes(c->dtype, (size_t)(d->first[p] + t * d->token[p]));
+        const size_t bytes = rig_bytes(c->dtype, (size_t)(c->heads[p] * c->dim));
+        if (memcmp((char *)a->base + at, (char *)b->base + at, bytes))
+            return 0;
+    }
+    return 1;
+}
+
+heads_case heads_alone(const heads_case *c, const heads_data *d, int64_t t, heads_data *one)
+{
+    heads_case alone = *c;
+    alone.tokens = 1;
+    *one = *d;
+    one->positions += t;
+    one->slots += t;
+    one->cosine += t * d->table_stride;
+    one->sine += t * d->table_stride;
+    for (int p = 0; p < PARTS; p++)
+        one->first[p] += t * d->token[p];
+    return alone;
+}
+
 /* ---- the run ---- */
 
 /* n integers as a buffer of i32, u32 or i64. */

@@ -59,6 +59,11 @@ heads_result heads_result_make(const heads_case *c, const heads_data *d);
 void heads_result_free(heads_result *r);
 int heads_result_equal(const heads_case *c, const heads_data *d, const heads_result *a,
                        const heads_result *b);
+/* Whether token t of a dense case has the same outputs in both. */
+int heads_token_equal(const heads_case *c, const heads_data *d, int64_t t, const heads_result *a,
+                      const heads_result *b);
+/* Token t of a case alone: the case, and its data, which is d's. */
+heads_case heads_alone(const heads_case *c, const heads_data *d, int64_t t, heads_data *one);
 /* Runs the case; 0 after a failure, which is recorded. */
 int heads_run(const rig_device *on, const heads_case *c, const heads_data *d, heads_result *r,
               mlxn_status want);

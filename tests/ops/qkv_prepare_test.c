@@ -62,7 +62,7 @@ TEST(qkv_prepare_batch_invariance)
     const rig_device *on = rig_devices(&n);
     uint64_t seed = 29;
     for (int i = 0; i < 3; i++) {
-        heads_case c = heads_random(floats[i], MLXN_ROPE_NEOX, MLXN_F32, 80, &seed), alone;
+        heads_case c = heads_random(floats[i], MLXN_ROPE_NEOX, MLXN_F32, 80, &seed);
         c.tokens = 512;
         c.slots = 512;
         c.cache_dtype = MLXN_F16;
@@ -73,22 +73,11 @@ TEST(qkv_prepare_batch_invariance)
         heads_result all = heads_result_make(&c, &d);
         REQUIRE(heads_run(&on[n - 1], &c, &d, &all, MLXN_OK));
         for (int64_t t = 0; t < 512; t += 37) {
-            heads_data one = d;
-            alone = c;
-            alone.tokens = 1;
-            one.positions += t;
-            one.slots += t;
-            one.cosine += t * d.table_stride;
-            one.sine += t * d.table_stride;
-            for (int p = 0; p < PARTS; p++)
-                one.first[p] += t * d.token[p];
+            heads_data one;
+            heads_case alone = heads_alone(&c, &d, t, &one);
             heads_result r = heads_result_make(&c, &d);
             REQUIRE(heads_run(&on[0], &alone, &one, &r, MLXN_OK));
-            for (int p = 0; p < PARTS; p++) {
-                size_t at = rig_bytes(c.dtype, (size_t)one.first[p]);
-                size_t bytes = rig_bytes(c.dtype, (size_t)(c.heads[p] * c.dim));
-                CHECK(!memcmp((char *)all.base + at, (char *)r.base + at, bytes));
-            }
+            CHECK(heads_token_equal(&c, &d, t, &all, &r));
             heads_result_free(&r);
         }
         heads_result_free(&all);
