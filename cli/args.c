@@ -66,7 +66,7 @@ static void print_option(const option *o, FILE *out)
     print_wrapped(o->help, n, out);
 }
 
-void args_help(const command *self, FILE *out)
+static void print_help(const command *self, FILE *out)
 {
     static const option help = {.letter = 'h', .name = "help", .help = "Print this text."};
     print_usage(self, out);
@@ -213,7 +213,7 @@ int args_parse(const command *self, int argc, char **argv, void *values, const c
         if (options && !strcmp(arg, "--")) {
             options = 0;
         } else if (options && (!strcmp(arg, "-h") || !strcmp(arg, "--help"))) {
-            args_help(self, stdout);
+            print_help(self, stdout);
             return 0;
         } else if (options && arg[0] == '-' && arg[1]) {
             int code = parse_option(self, argc, argv, &i, values);

@@ -60,6 +60,5 @@ int args_parse(const command *self, int argc, char **argv, void *values, const c
                int *n_operands);
 /* "mlxn run: TEXT" and the usage line on stderr; answers EXIT_USAGE. */
 int args_usage(const command *self, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void args_help(const command *self, FILE *out);
 
 #endif

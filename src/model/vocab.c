@@ -18,7 +18,7 @@ static const char *const end_texts[] = {
     "<|im_end|>", "<|end|>", "<EOT>",         "<|end_of_text|>", "<|endoftext|>",
 };
 
-int mlxn_vocab_is_text(mlxn_gguf_string text, const char *other)
+static int is_text(mlxn_gguf_string text, const char *other)
 {
     return mlxn_string_equal(text, other, strlen(other));
 }
@@ -28,7 +28,7 @@ static int ends_generation(mlxn_gguf_string text)
     if (text.bytes < 4 || text.data[0] != '<')
         return 0;
     for (size_t i = 0; i < sizeof end_texts / sizeof *end_texts; i++)
-        if (mlxn_vocab_is_text(text, end_texts[i]))
+        if (is_text(text, end_texts[i]))
             return 1;
     return 0;
 }
@@ -37,7 +37,7 @@ static mlxn_status check_model(const mlxn_gguf *g)
 {
     mlxn_gguf_string model = {NULL, 0};
     MLXN_TRY(mlxn_gguf_get_string(g, "tokenizer.ggml.model", &model));
-    if (!mlxn_vocab_is_text(model, "llama"))
+    if (!is_text(model, "llama"))
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: tokenizer model '%s'; only 'llama' is known",
                          mlxn_gguf_path(g), mlxn_gguf_printable(model).text);
     return MLXN_OK;

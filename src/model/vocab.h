@@ -55,7 +55,6 @@ struct mlxn_tokenizer {
 /* Fills in everything but `references` and `gguf`. */
 mlxn_status mlxn_vocab_load(mlxn_tokenizer *t);
 void mlxn_vocab_unload(mlxn_tokenizer *t);
-int mlxn_vocab_is_text(mlxn_gguf_string text, const char *other);
 
 mlxn_status mlxn_cutter_create(mlxn_cutter *cutter, const mlxn_tokenizer *t, int with_control);
 void mlxn_cutter_destroy(mlxn_cutter *cutter);

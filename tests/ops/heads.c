@@ -17,7 +17,8 @@ static int64_t exponent_dim(const heads_case *c, mlxn_rope_pairing rope)
     return prefix ? 2 * c->pairs : c->dim;
 }
 
-long double heads_frequency(const heads_case *c, mlxn_rope_pairing rope, int64_t i)
+/* The frequency of pair i of a pairing. */
+static long double frequency(const heads_case *c, mlxn_rope_pairing rope, int64_t i)
 {
     return powl((long double)c->theta, -2.0L * (long double)i / (long double)exponent_dim(c, rope));
 }
@@ -357,7 +358,7 @@ static void exact_head(const heads_case *c, const heads_data *d, int p, int64_t 
     }
     for (int64_t i = 0; c->rope[p] != MLXN_ROPE_NONE && i < c->pairs; i++) {
         int64_t lo, hi;
-        long double angle = (long double)d->positions[t] * heads_frequency(c, c->rope[p], i);
+        long double angle = (long double)d->positions[t] * frequency(c, c->rope[p], i);
         double cs = (double)cosl(angle), sn = (double)sinl(angle);
         if (c->tables) {
             cs = (double)d->cosine[t * d->table_stride + i];

@@ -78,8 +78,6 @@ typedef struct heads_tally {
 void heads_check(const heads_case *c, const heads_data *d, const heads_result *r,
                  heads_tally *tally);
 void heads_note(const heads_tally *tally); /* printed with -v */
-/* The frequency of pair i of a pairing. */
-long double heads_frequency(const heads_case *c, mlxn_rope_pairing rope, int64_t i);
 /* The two elements of pair i. */
 void heads_pair(const heads_case *c, mlxn_rope_pairing rope, int64_t i, int64_t *lo, int64_t *hi);
 

@@ -4,7 +4,7 @@
 #include "ops/check.h"
 #include "ops/rope/qkv_prepare.h"
 
-/* What the two have in common. */
+/* What the two have in common; COMMON takes it from the descriptor `a` of either. */
 typedef struct common {
     const char *op;
     mlxn_encoder *enc;
@@ -13,6 +13,12 @@ typedef struct common {
     uint32_t n_tokens, n_heads, head_dim, half_rope_dim;
     float eps;
 } common;
+#define COMMON(name, encoder, type, a)                                                             \
+    {                                                                                              \
+        .op = (name), .enc = (encoder), .dtype = (type), .input = (a).input, .output = (a).output, \
+        .norm_weight = (a).norm_weight, .n_tokens = (a).n_tokens, .n_heads = (a).n_heads,          \
+        .head_dim = (a).head_dim, .half_rope_dim = (a).half_rope_dim, .eps = (a).eps,              \
+    }
 
 static mlxn_status check_counts(const common *c, int64_t *elements)
 {
@@ -99,8 +105,7 @@ mlxn_status mlxn_fused_head_norm_rope_bf16(mlxn_encoder *enc,
     mlxn_buffer *buffers[QKV_OPERANDS] = {0};
     MLXN_TRY(op_encoder(op, enc));
     OP_ARGS(op, mlxn_fused_head_norm_rope_bf16_args, a, args);
-    const common c = {op,         enc,       MLXN_BF16,  a.input,         a.output, a.norm_weight,
-                      a.n_tokens, a.n_heads, a.head_dim, a.half_rope_dim, a.eps};
+    const common c = COMMON(op, enc, MLXN_BF16, a);
     MLXN_TRY(check_common(&c, &p, buffers));
     if (a.half_rope_dim) {
         MLXN_TRY(check_table(&c, "cos_cache", a.cos_cache, "cos_row_stride", a.cos_row_stride));
@@ -156,8 +161,7 @@ mlxn_status mlxn_fused_head_norm_rope_f32(mlxn_encoder *enc,
     mlxn_buffer *buffers[QKV_OPERANDS] = {0};
     MLXN_TRY(op_encoder(op, enc));
     OP_ARGS(op, mlxn_fused_head_norm_rope_f32_args, a, args);
-    const common c = {op,         enc,       MLXN_F32,   a.input,         a.output, a.norm_weight,
-                      a.n_tokens, a.n_heads, a.head_dim, a.half_rope_dim, a.eps};
+    const common c = COMMON(op, enc, MLXN_F32, a);
     MLXN_TRY(check_common(&c, &p, buffers));
     if (a.half_rope_dim) {
         MLXN_TRY(check_freqs(&c, &a, &p));
