@@ -24,6 +24,12 @@ typedef enum op_flags {
     OP_PACKED = 2,   /* a prepared weight is fine */
 } op_flags;
 
+/* An operand and what messages call it. */
+typedef struct op_named {
+    const char *name;
+    mlxn_buffer *buffer;
+} op_named;
+
 /* encoder given and recording; called first, so that `enc` may be used freely afterwards. */
 mlxn_status op_encoder(const char *op, const mlxn_encoder *enc);
 /* Present (or optional), on the encoder's device, of one of the dtypes, not packed unless allowed.

@@ -1,26 +1,20 @@
 /* elementwise.c - gelu_mul, add, mul, softcap and softmax: checks and launches.  Formulas at the
- * public header, kernels in elementwise_cpu.c, softmax_cpu.c and the
- * kernel texts beside them. */
+ * public header, kernels in elementwise_cpu.c, softmax_cpu.c and the kernel texts beside them. */
 #include <math.h>
 #include <mlxn/ops/elementwise.h>
 #include "ops/check.h"
 #include "ops/elementwise/elementwise_params.h"
 #include "ops/kernels.h"
 
-typedef struct named {
-    const char *name;
-    mlxn_buffer *buffer;
-} named;
-
 /* Checks a, b (no name: there is none) and output, and launches the function's kernel. */
-static mlxn_status elementwise(const char *op, mlxn_encoder *enc, elementwise_function f, named a,
-                               named b, named out, float scalar)
+static mlxn_status elementwise(const char *op, mlxn_encoder *enc, elementwise_function f,
+                               op_named a, op_named b, op_named out, float scalar)
 {
     static const int kernels[] = {[ELEMENTWISE_GELU_MUL] = MLXN_KERNEL_gelu_mul,
                                   [ELEMENTWISE_ADD] = MLXN_KERNEL_add,
                                   [ELEMENTWISE_MUL] = MLXN_KERNEL_mul,
                                   [ELEMENTWISE_SOFTCAP] = MLXN_KERNEL_softcap};
-    const named all[ELEMENTWISE_OPERANDS] = {a, b, out};
+    const op_named all[ELEMENTWISE_OPERANDS] = {a, b, out};
     elementwise_params p = {.function = (int32_t)f, .scalar = scalar};
     int dense = 1;
     for (int i = 0; i < ELEMENTWISE_OPERANDS; i++) {
@@ -55,24 +49,24 @@ mlxn_status mlxn_gelu_mul(mlxn_encoder *enc, const mlxn_gelu_mul_args *args)
 {
     MLXN_TRY(op_encoder("gelu_mul", enc));
     OP_ARGS("gelu_mul", mlxn_gelu_mul_args, a, args);
-    return elementwise("gelu_mul", enc, ELEMENTWISE_GELU_MUL, (named){"gate", a.gate},
-                       (named){"up", a.up}, (named){"output", a.output}, 0);
+    return elementwise("gelu_mul", enc, ELEMENTWISE_GELU_MUL, (op_named){"gate", a.gate},
+                       (op_named){"up", a.up}, (op_named){"output", a.output}, 0);
 }
 
 mlxn_status mlxn_add(mlxn_encoder *enc, const mlxn_binary_args *args)
 {
     MLXN_TRY(op_encoder("add", enc));
     OP_ARGS("add", mlxn_binary_args, a, args);
-    return elementwise("add", enc, ELEMENTWISE_ADD, (named){"a", a.a}, (named){"b", a.b},
-                       (named){"output", a.output}, 0);
+    return elementwise("add", enc, ELEMENTWISE_ADD, (op_named){"a", a.a}, (op_named){"b", a.b},
+                       (op_named){"output", a.output}, 0);
 }
 
 mlxn_status mlxn_mul(mlxn_encoder *enc, const mlxn_binary_args *args)
 {
     MLXN_TRY(op_encoder("mul", enc));
     OP_ARGS("mul", mlxn_binary_args, a, args);
-    return elementwise("mul", enc, ELEMENTWISE_MUL, (named){"a", a.a}, (named){"b", a.b},
-                       (named){"output", a.output}, 0);
+    return elementwise("mul", enc, ELEMENTWISE_MUL, (op_named){"a", a.a}, (op_named){"b", a.b},
+                       (op_named){"output", a.output}, 0);
 }
 
 mlxn_status mlxn_softcap(mlxn_encoder *enc, const mlxn_softcap_args *args)
@@ -80,8 +74,8 @@ mlxn_status mlxn_softcap(mlxn_encoder *enc, const mlxn_softcap_args *args)
     MLXN_TRY(op_encoder("softcap", enc));
     OP_ARGS("softcap", mlxn_softcap_args, a, args);
     MLXN_TRY(op_float("softcap", "cap", a.cap, a.cap > 0 && isfinite(a.cap), "> 0, finite"));
-    return elementwise("softcap", enc, ELEMENTWISE_SOFTCAP, (named){"input", a.input},
-                       (named){NULL, NULL}, (named){"output", a.output}, a.cap);
+    return elementwise("softcap", enc, ELEMENTWISE_SOFTCAP, (op_named){"input", a.input},
+                       (op_named){NULL, NULL}, (op_named){"output", a.output}, a.cap);
 }
 
 mlxn_status mlxn_softmax(mlxn_encoder *enc, const mlxn_softmax_args *args)

@@ -6,7 +6,7 @@
 #include "ops/matmul/unpack.h"
 
 /* Element p of a tile's quants (packed.h), less the zero point. */
-static int embedding_quant(mlxn_dtype dtype, const uint8_t *q, int p)
+static int quant_at(mlxn_dtype dtype, const uint8_t *q, int p)
 {
     const packed_format f = packed_format_of(dtype);
     if (dtype == MLXN_Q8_0)
@@ -20,7 +20,7 @@ static int embedding_quant(mlxn_dtype dtype, const uint8_t *q, int p)
     return u - f.zero_point;
 }
 
-static inline float embedding_lane(vf v, int lane)
+static inline float lane_of(vf v, int lane)
 {
     float x[16];
     vf_store(x, v);
@@ -28,8 +28,8 @@ static inline float embedding_lane(vf v, int lane)
 }
 
 /* 32 values of row `lane` of a group. */
-CPU_INLINE void embedding_tile_as(mlxn_dtype dtype, unpack_group g, int64_t tile, int lane,
-                                  float out[PACKED_K])
+CPU_INLINE void read_quants_as(mlxn_dtype dtype, unpack_group g, int64_t tile, int lane,
+                               float out[PACKED_K])
 {
     const packed_format f = packed_format_of(dtype);
     const uint8_t *q = g.quants + tile * f.quant_bytes;
@@ -37,17 +37,17 @@ CPU_INLINE void embedding_tile_as(mlxn_dtype dtype, unpack_group g, int64_t tile
     vf s, t;
     unpack_scales(dtype, g.super + (tile >> 3) * f.super_bytes, g.scales + tile * f.scale_bytes, &s,
                   &t);
-    const vf s0 = vf_set(embedding_lane(s, lane)), t0 = vf_set(embedding_lane(t, lane));
+    const vf s0 = vf_set(lane_of(s, lane)), t0 = vf_set(lane_of(t, lane));
     for (int k = 0; k < PACKED_K; k++)
-        u[k] = (float)embedding_quant(dtype, q, 64 * (k / 4) + 4 * lane + k % 4);
+        u[k] = (float)quant_at(dtype, q, 64 * (k / 4) + 4 * lane + k % 4);
     const int dual = f.kind == PACKED_DUAL;
     const vf offset = f.kind == PACKED_OFFSET ? t0 : vf_set(0);
     vf_store(out, vf_fma(s0, vf_load(u), offset));
     vf_store(out + 16, vf_fma(dual ? t0 : s0, vf_load(u + 16), offset));
 }
 
-CPU_INLINE void embedding_floats(mlxn_dtype dtype, const uint8_t *group, int64_t tile, int lane,
-                                 float out[PACKED_K])
+CPU_INLINE void read_floats_as(mlxn_dtype dtype, const uint8_t *group, int64_t tile, int lane,
+                               float out[PACKED_K])
 {
     for (int k = 0; k < PACKED_K; k++) {
         const int64_t at = (tile * PACKED_K + k) * PACKED_ROWS + lane;
@@ -55,45 +55,45 @@ CPU_INLINE void embedding_floats(mlxn_dtype dtype, const uint8_t *group, int64_t
     }
 }
 
-static void embedding_tile(mlxn_dtype dtype, const uint8_t *group, int64_t tiles, int64_t tile,
-                           int lane, float out[PACKED_K])
+static void read_tile(mlxn_dtype dtype, const uint8_t *group, int64_t tiles, int64_t tile, int lane,
+                      float out[PACKED_K])
 {
     const unpack_group g = unpack_group_at(packed_format_of(dtype), group, tiles);
     switch (dtype) {
-#define EMBEDDING_CASE(name)                                \
-    case MLXN_##name:                                       \
-        embedding_tile_as(MLXN_##name, g, tile, lane, out); \
+#define QUANTS(name)                                     \
+    case MLXN_##name:                                    \
+        read_quants_as(MLXN_##name, g, tile, lane, out); \
         return;
-#define EMBEDDING_FLOATS(name)                                 \
-    case MLXN_##name:                                          \
-        embedding_floats(MLXN_##name, group, tile, lane, out); \
+#define FLOATS(name)                                         \
+    case MLXN_##name:                                        \
+        read_floats_as(MLXN_##name, group, tile, lane, out); \
         return;
-        EMBEDDING_CASE(Q4_0)
-        EMBEDDING_CASE(Q4_1)
-        EMBEDDING_CASE(Q5_0)
-        EMBEDDING_CASE(Q5_1)
-        EMBEDDING_CASE(Q8_0)
-        EMBEDDING_CASE(Q4_K)
-        EMBEDDING_CASE(Q5_K)
-        EMBEDDING_CASE(Q6_K)
-        EMBEDDING_FLOATS(F32)
-        EMBEDDING_FLOATS(F16)
-        EMBEDDING_FLOATS(BF16)
-#undef EMBEDDING_CASE
-#undef EMBEDDING_FLOATS
+        QUANTS(Q4_0)
+        QUANTS(Q4_1)
+        QUANTS(Q5_0)
+        QUANTS(Q5_1)
+        QUANTS(Q8_0)
+        QUANTS(Q4_K)
+        QUANTS(Q5_K)
+        QUANTS(Q6_K)
+        FLOATS(F32)
+        FLOATS(F16)
+        FLOATS(BF16)
+#undef QUANTS
+#undef FLOATS
     default:
         return;
     }
 }
 
-static void embedding_row(const embedding_params *p, const uint8_t *group, int lane, void *output,
-                          int64_t at)
+static void write_row(const embedding_params *p, const uint8_t *group, int lane, void *output,
+                      int64_t at)
 {
     const int64_t tiles = packed_tiles(p->table.cols);
     const vf scale = vf_set(p->scale);
     for (int64_t tile = 0; tile < tiles; tile++) {
         float x[PACKED_K];
-        embedding_tile((mlxn_dtype)p->table.dtype, group, tiles, tile, lane, x);
+        read_tile((mlxn_dtype)p->table.dtype, group, tiles, tile, lane, x);
         for (int half = 0; half < PACKED_K; half += 16) {
             const int64_t k = tile * PACKED_K + half, left = p->table.cols - k;
             if (left > 0)
@@ -125,7 +125,7 @@ CPU_KERNEL(embedding)
             pack_group((mlxn_dtype)w->dtype, table + id * w->row_bytes, 0, 1, w->cols, own);
             group = own;
         }
-        embedding_row(p, group, w->packed ? (int)(id % PACKED_ROWS) : 0, call->ptr[2],
-                      i * p->output_stride);
+        write_row(p, group, w->packed ? (int)(id % PACKED_ROWS) : 0, call->ptr[2],
+                  i * p->output_stride);
     }
 }

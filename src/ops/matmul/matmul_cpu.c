@@ -13,7 +13,7 @@
 #include "ops/matmul/pack.h"
 
 /* One product of a dispatch, seen by one thread. */
-typedef struct mm_job {
+typedef struct product_job {
     matmul_params p;
     matmul_plan plan;
     const uint8_t *weight;
@@ -24,30 +24,30 @@ typedef struct mm_job {
     int64_t pairs;   /* of groups */
     cpu_share share; /* of the pairs, for a single row */
     int64_t parts;   /* runs of panels that a pair is split into, for several rows */
-} mm_job;
+} product_job;
 
-/* What the functions below share: one dispatch, seen by one thread. */
-typedef struct mm_set {
+/* One dispatch, seen by one thread. */
+typedef struct product_set {
     const mlxn_cpu_call *call;
     const void *input;
-    mm_job job[MATMUL_GROUP_MAX];
+    product_job job[MATMUL_GROUP_MAX];
     int count;    /* products */
     int outputs;  /* a gate: 1, else count */
     float *gated; /* a gate of several rows: both products, [2][rows][32] */
-} mm_set;
+} product_set;
 
-static mm_set mm_start(const mlxn_cpu_call *call, const matmul_group_params *g)
+static product_set start(const mlxn_cpu_call *call, const matmul_group_params *g)
 {
     const group_plan plan = plan_group(g);
     uint8_t *shared = call->shared;
     uint8_t *own = shared + plan.shared_bytes + call->thread * plan.thread_bytes;
-    mm_set set = {.call = call,
-                  .input = call->ptr[0],
-                  .count = g->count,
-                  .outputs = g->gate ? 1 : g->count,
-                  .gated = (void *)(own + plan.gate_at)};
+    product_set set = {.call = call,
+                       .input = call->ptr[0],
+                       .count = g->count,
+                       .outputs = g->gate ? 1 : g->count,
+                       .gated = (void *)(own + plan.gate_at)};
     for (int i = 0; i < g->count; i++) {
-        mm_job *job = &set.job[i];
+        product_job *job = &set.job[i];
         job->p = matmul_product_of(g, i);
         job->plan = plan.product[i];
         job->weight = call->ptr[1 + 2 * i];
@@ -66,7 +66,7 @@ static mm_set mm_start(const mlxn_cpu_call *call, const matmul_group_params *g)
 }
 
 /* The packed bytes of a group; a plain weight is packed into slot 0 or 1 of the scratch. */
-static const uint8_t *mm_group(const mm_job *job, int64_t group, int slot)
+static const uint8_t *packed_bytes(const product_job *job, int64_t group, int slot)
 {
     const matmul_weight *w = &job->p.weight;
     if (w->packed)
@@ -81,58 +81,58 @@ static const uint8_t *mm_group(const mm_job *job, int64_t group, int slot)
 /* ---- one row ---- */
 
 /* Both groups of a pair; the last one of an odd number is its own neighbour. */
-CPU_INLINE void mm_row_fast(const mm_job *job, mlxn_dtype dtype, int64_t pair, vf acc[2])
+CPU_INLINE void row_fast(const product_job *job, mlxn_dtype dtype, int64_t pair, vf acc[2])
 {
     const int both = 2 * pair + 1 < job->plan.groups;
     for (int i = 0; i <= both; i++)
-        acc[i] =
-            matvec_fast(dtype, mm_group(job, 2 * pair + i, 0), job->activations, job->plan.tiles);
+        acc[i] = matvec_fast(dtype, packed_bytes(job, 2 * pair + i, 0), job->activations,
+                             job->plan.tiles);
 }
 
-CPU_INLINE void mm_row_exact(const mm_job *job, mlxn_dtype dtype, int64_t pair, vf acc[2])
+CPU_INLINE void row_exact(const product_job *job, mlxn_dtype dtype, int64_t pair, vf acc[2])
 {
     const float *x = (const void *)job->activations;
     const uint8_t *groups[2];
-    groups[0] = groups[1] = mm_group(job, 2 * pair, 0);
+    groups[0] = groups[1] = packed_bytes(job, 2 * pair, 0);
     if (2 * pair + 1 < job->plan.groups)
-        groups[1] = mm_group(job, 2 * pair + 1, 1);
+        groups[1] = packed_bytes(job, 2 * pair + 1, 1);
     if (packed_format_of(dtype).kind == PACKED_FLOAT)
         matvec_float(dtype, groups, x, job->plan.tiles, acc);
     else
         matvec_exact(dtype, groups, x, job->plan.tiles, acc);
 }
 
-#define MM_QUANTS(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q4_K) X(Q5_K) X(Q6_K)
-#define MM_FLOATS(X) X(F32) X(F16) X(BF16)
+#define QUANTS(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q4_K) X(Q5_K) X(Q6_K)
+#define FLOATS(X) X(F32) X(F16) X(BF16)
 
-static void mm_row_pair(const mm_job *job, int64_t pair, vf acc[2])
+static void row_pair(const product_job *job, int64_t pair, vf acc[2])
 {
     switch (job->p.weight.dtype * 2 + job->plan.quantised) {
-#define MM_FAST(name)                             \
-    case MLXN_##name * 2 + 1:                     \
-        mm_row_fast(job, MLXN_##name, pair, acc); \
+#define FAST(name)                             \
+    case MLXN_##name * 2 + 1:                  \
+        row_fast(job, MLXN_##name, pair, acc); \
         return;
-#define MM_EXACT(name)                             \
-    case MLXN_##name * 2:                          \
-        mm_row_exact(job, MLXN_##name, pair, acc); \
+#define EXACT(name)                             \
+    case MLXN_##name * 2:                       \
+        row_exact(job, MLXN_##name, pair, acc); \
         return;
-        MM_QUANTS(MM_FAST)
-        MM_QUANTS(MM_EXACT)
-        MM_FLOATS(MM_EXACT)
-#undef MM_FAST
-#undef MM_EXACT
+        QUANTS(FAST)
+        QUANTS(EXACT)
+        FLOATS(EXACT)
+#undef FAST
+#undef EXACT
     }
 }
 
 /* The pairs [begin, end) of output i. */
-static void mm_row_run(const mm_set *set, int i, int64_t begin, int64_t end)
+static void row_run(const product_set *set, int i, int64_t begin, int64_t end)
 {
-    const mm_job *job = &set->job[i];
+    const product_job *job = &set->job[i];
     for (int64_t pair = begin; pair < end; pair++) {
         vf acc[2] = {vf_set(0), vf_set(0)}, up[2] = {vf_set(0), vf_set(0)};
-        mm_row_pair(job, pair, acc);
+        row_pair(job, pair, acc);
         if (set->outputs < set->count)
-            mm_row_pair(&set->job[1], pair, up);
+            row_pair(&set->job[1], pair, up);
         for (int half = 0; half < 2 && 2 * pair + half < job->plan.groups; half++) {
             const int64_t column = (2 * pair + half) * PACKED_ROWS;
             const int64_t left = job->out.columns - column;
@@ -144,15 +144,15 @@ static void mm_row_run(const mm_set *set, int i, int64_t begin, int64_t end)
 }
 
 /* Prepares the row, and meanwhile asks for the first group that will be read. */
-static void mm_prepare_row(const mm_set *set)
+static void prepare_row(const product_set *set)
 {
-    const mm_job *first = &set->job[0];
+    const product_job *first = &set->job[0];
     const int64_t bytes = (int64_t)first->plan.group_bytes;
     const uint8_t *weight = first->weight;
     if (first->p.weight.packed)
         weight += 2 * first->share.fixed * set->call->thread * bytes;
     for (int i = 0; i < set->count; i++) {
-        const mm_job *job = &set->job[i];
+        const product_job *job = &set->job[i];
         const int64_t tiles = job->plan.tiles;
         for (int64_t tile = 0; job->prepares && tile < tiles; tile++) {
             if (i == 0)
@@ -162,15 +162,15 @@ static void mm_prepare_row(const mm_set *set)
     }
 }
 
-static void mm_single_row(mm_set *set)
+static void single_row(product_set *set)
 {
     int64_t begin, end;
     for (int i = 0; i < set->outputs; i++)
         set->job[i].share = cpu_share_of(set->job[i].pairs, set->call->n_threads);
-    mm_prepare_row(set);
+    prepare_row(set);
     for (int i = 0; i < set->outputs; i++) {
         cpu_share_fixed(&set->job[i].share, set->call->thread, &begin, &end);
-        mm_row_run(set, i, begin, end);
+        row_run(set, i, begin, end);
     }
     for (;;) {
         int64_t item = (int64_t)mlxn_cpu_next(set->call);
@@ -180,14 +180,14 @@ static void mm_single_row(mm_set *set)
         if (i == set->outputs)
             return;
         cpu_share_rest(&set->job[i].share, item, &begin, &end);
-        mm_row_run(set, i, begin, end);
+        row_run(set, i, begin, end);
     }
 }
 
 /* ---- several rows ---- */
 
-CPU_INLINE void mm_unpack_as(mlxn_dtype dtype, int quantised, const uint8_t *group, int64_t tiles,
-                             uint8_t *out)
+CPU_INLINE void unpack_quants_as(mlxn_dtype dtype, int quantised, const uint8_t *group,
+                                 int64_t tiles, uint8_t *out)
 {
     const packed_format f = packed_format_of(dtype);
     const unpack_group at = unpack_group_at(f, group, tiles);
@@ -213,7 +213,7 @@ CPU_INLINE void mm_unpack_as(mlxn_dtype dtype, int quantised, const uint8_t *gro
     }
 }
 
-CPU_INLINE void mm_unpack_floats(mlxn_dtype dtype, const uint8_t *group, int64_t tiles,
+CPU_INLINE void unpack_floats_as(mlxn_dtype dtype, const uint8_t *group, int64_t tiles,
                                  uint8_t *out)
 {
     for (int64_t tile = 0; tile < tiles; tile++) {
@@ -225,30 +225,30 @@ CPU_INLINE void mm_unpack_floats(mlxn_dtype dtype, const uint8_t *group, int64_t
     }
 }
 
-static void mm_unpack(const mm_job *job, const uint8_t *group, uint8_t *out)
+static void unpack_weight(const product_job *job, const uint8_t *group, uint8_t *out)
 {
     const int64_t tiles = job->plan.tiles;
     switch (job->p.weight.dtype * 2 + job->plan.quantised) {
-#define MM_UNPACK(name)                                  \
-    case MLXN_##name * 2 + 1:                            \
-        mm_unpack_as(MLXN_##name, 1, group, tiles, out); \
-        return;                                          \
-    case MLXN_##name * 2:                                \
-        mm_unpack_as(MLXN_##name, 0, group, tiles, out); \
+#define UNPACK_QUANTS(name)                                  \
+    case MLXN_##name * 2 + 1:                                \
+        unpack_quants_as(MLXN_##name, 1, group, tiles, out); \
+        return;                                              \
+    case MLXN_##name * 2:                                    \
+        unpack_quants_as(MLXN_##name, 0, group, tiles, out); \
         return;
-#define MM_UNPACK_FLOATS(name)                            \
+#define UNPACK_FLOATS(name)                               \
     case MLXN_##name * 2:                                 \
-        mm_unpack_floats(MLXN_##name, group, tiles, out); \
+        unpack_floats_as(MLXN_##name, group, tiles, out); \
         return;
-        MM_QUANTS(MM_UNPACK)
-        MM_FLOATS(MM_UNPACK_FLOATS)
-#undef MM_UNPACK
-#undef MM_UNPACK_FLOATS
+        QUANTS(UNPACK_QUANTS)
+        FLOATS(UNPACK_FLOATS)
+#undef UNPACK_QUANTS
+#undef UNPACK_FLOATS
     }
 }
 
-static void mm_panel(const mm_job *job, const uint8_t *const groups[], const uint8_t *act,
-                     const panel_output *out)
+static void run_panel(const product_job *job, const uint8_t *const groups[], const uint8_t *act,
+                      const panel_output *out)
 {
     const int64_t tiles = job->plan.tiles;
     switch ((int)job->plan.format.kind * 2 + job->plan.quantised) {
@@ -274,31 +274,32 @@ static void mm_panel(const mm_job *job, const uint8_t *const groups[], const uin
 
 /* The pair of groups `pair` against the panels [begin, end) of the slab, into `out`: its row is
  * that of panel 0, its column is added to the pair's. */
-static void mm_pair(const mm_job *job, int64_t pair, int unpack, int64_t begin, int64_t end,
-                    panel_output out)
+static void run_pair(const product_job *job, int64_t pair, int unpack, int64_t begin, int64_t end,
+                     panel_output out)
 {
     const size_t bytes = job->plan.unpacked_bytes;
     const int64_t group = PLAN_GROUPS * pair, row = out.row, column = out.column;
     const int both = group + 1 < job->plan.groups;
     const uint8_t *groups[PLAN_GROUPS] = {job->unpacked, job->unpacked + (both ? bytes : 0)};
     for (int i = 0; unpack && i <= both; i++)
-        mm_unpack(job, mm_group(job, group + i, 0), job->unpacked + (size_t)i * bytes);
+        unpack_weight(job, packed_bytes(job, group + i, 0), job->unpacked + (size_t)i * bytes);
     for (int64_t panel = begin; panel < end; panel++) {
         const uint8_t *act = job->activations + (size_t)panel * job->plan.panel_bytes;
         out.row = row + panel * PLAN_PANEL;
         for (int i = 0; i < PLAN_GROUPS; i += PANEL_G) {
             out.column = column + (group + i) * PACKED_ROWS;
             if (out.column < out.columns)
-                mm_panel(job, groups + i, act, &out);
+                run_panel(job, groups + i, act, &out);
         }
     }
 }
 
 /* The same pair of both products of a gate, and the output of the two. */
-static void mm_gate_pair(const mm_set *set, int64_t pair, int64_t first, int64_t begin, int64_t end)
+static void run_gate_pair(const product_set *set, int64_t pair, int64_t first, int64_t begin,
+                          int64_t end)
 {
     enum { WIDTH = PLAN_GROUPS * PACKED_ROWS };
-    const mm_job *job = &set->job[0];
+    const product_job *job = &set->job[0];
     const panel_output *out = &job->out;
     const int64_t column = pair * WIDTH, row = first + begin * PLAN_PANEL;
     const int64_t most = (end - begin) * PLAN_PANEL, left = out->rows - row;
@@ -312,7 +313,7 @@ static void mm_gate_pair(const mm_set *set, int64_t pair, int64_t first, int64_t
                                  .column = -column,
                                  .columns =
                                      out->columns - column < WIDTH ? out->columns - column : WIDTH};
-        mm_pair(&set->job[i], pair, 1, begin, end, to);
+        run_pair(&set->job[i], pair, 1, begin, end, to);
     }
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < WIDTH && column + c < out->columns; c += 16) {
@@ -325,24 +326,24 @@ static void mm_gate_pair(const mm_set *set, int64_t pair, int64_t first, int64_t
 }
 
 /* Each pair of groups is split into `parts` runs of panels where there are few pairs. */
-static void mm_split_pairs(mm_set *set)
+static void split_pairs(product_set *set)
 {
     const int64_t wanted = 6 * (int64_t)set->call->n_threads;
     for (int i = 0; i < set->outputs; i++) {
-        mm_job *job = &set->job[i];
+        product_job *job = &set->job[i];
         const int64_t parts = (wanted + job->pairs - 1) / job->pairs;
         job->parts = parts < job->plan.panels ? parts : job->plan.panels;
     }
 }
 
 /* Prepares the thread's share of a slab's activations, and waits for the others. */
-static void mm_prepare_slab(const mm_set *set, int64_t first, int64_t panels)
+static void prepare_slab(const product_set *set, int64_t first, int64_t panels)
 {
     int64_t begin, end;
     if (first > 0) /* the slab before is still being read */
         mlxn_cpu_barrier(set->call);
     for (int i = 0; i < set->count; i++) {
-        const mm_job *job = &set->job[i];
+        const product_job *job = &set->job[i];
         if (!job->prepares)
             continue;
         cpu_split(set->call, panels * job->plan.tiles, &begin, &end);
@@ -351,17 +352,17 @@ static void mm_prepare_slab(const mm_set *set, int64_t first, int64_t panels)
     mlxn_cpu_barrier(set->call);
 }
 
-static void mm_many_rows(mm_set *set)
+static void many_rows(product_set *set)
 {
     const matmul_plan *plan = &set->job[0].plan;
     int64_t item = -1, done = 0; /* item: taken and not yet run; done: items of earlier slabs */
-    mm_split_pairs(set);
+    split_pairs(set);
     for (int64_t first = 0; first < set->job[0].p.rows; first += plan->slab_rows) {
         const int64_t left = set->job[0].p.rows - first;
         const int64_t rows = left < plan->slab_rows ? left : plan->slab_rows;
         const int64_t panels = (rows + PLAN_PANEL - 1) / PLAN_PANEL;
         int64_t items = 0, unpacked = -1, of = -1; /* which pair is, of which product */
-        mm_prepare_slab(set, first, panels);
+        prepare_slab(set, first, panels);
         for (int i = 0; i < set->outputs; i++)
             items += set->job[i].pairs * set->job[i].parts;
         for (;; item = -1) {
@@ -373,16 +374,16 @@ static void mm_many_rows(mm_set *set)
             int i = 0;
             for (; at >= set->job[i].pairs * set->job[i].parts; i++)
                 at -= set->job[i].pairs * set->job[i].parts;
-            const mm_job *job = &set->job[i];
+            const product_job *job = &set->job[i];
             const int64_t pair = at / job->parts, part = at % job->parts;
             const int64_t begin = panels * part / job->parts;
             const int64_t end = panels * (part + 1) / job->parts;
             panel_output out = job->out;
             out.row = first;
             if (set->outputs < set->count)
-                mm_gate_pair(set, pair, first, begin, end);
+                run_gate_pair(set, pair, first, begin, end);
             else
-                mm_pair(job, pair, pair != unpacked || i != of, begin, end, out);
+                run_pair(job, pair, pair != unpacked || i != of, begin, end, out);
             unpacked = pair;
             of = i;
         }
@@ -390,21 +391,21 @@ static void mm_many_rows(mm_set *set)
     }
 }
 
-static void mm_run(mm_set set)
+static void run(product_set set)
 {
     if (set.job[0].p.rows == 1)
-        mm_single_row(&set);
+        single_row(&set);
     else
-        mm_many_rows(&set);
+        many_rows(&set);
 }
 
 CPU_KERNEL(matmul)
 {
     const matmul_group_params one = matmul_group_of(call->args);
-    mm_run(mm_start(call, &one));
+    run(start(call, &one));
 }
 
 CPU_KERNEL(matmul_group)
 {
-    mm_run(mm_start(call, call->args));
+    run(start(call, call->args));
 }

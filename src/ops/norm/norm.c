@@ -6,13 +6,8 @@
 #include "ops/kernels.h"
 #include "ops/norm/norm_params.h"
 
-typedef struct named {
-    const char *name;
-    mlxn_buffer *buffer;
-} named;
-
 /* A data operand: of the first one's dtype and shape, in evenly spaced rows. */
-static mlxn_status check_data(const char *op, mlxn_encoder *enc, named first, named b,
+static mlxn_status check_data(const char *op, mlxn_encoder *enc, op_named first, op_named b,
                               int64_t *stride, uint32_t flags)
 {
     op_rows rows;
@@ -40,7 +35,7 @@ static mlxn_status check_input(const char *op, mlxn_encoder *enc, mlxn_buffer *i
     return MLXN_OK;
 }
 
-static mlxn_status check_weight(const char *op, mlxn_encoder *enc, named w, int64_t dim,
+static mlxn_status check_weight(const char *op, mlxn_encoder *enc, op_named w, int64_t dim,
                                 int32_t *dtype)
 {
     MLXN_TRY(op_operand(op, w.name, enc, w.buffer, DT_FLOATS, OP_OPTIONAL));
@@ -61,7 +56,7 @@ static mlxn_status check_scalars(const char *op, float eps, float bias, int weig
 }
 
 /* `out` against each input; bit i of same_ok: it may be the very view of inputs[i]. */
-static mlxn_status check_overlap(const char *op, named out, const named *inputs, int n,
+static mlxn_status check_overlap(const char *op, op_named out, const op_named *inputs, int n,
                                  uint32_t same_ok)
 {
     MLXN_TRY(op_distinct(op, out.name, out.buffer));
@@ -77,12 +72,12 @@ mlxn_status mlxn_rms_norm(mlxn_encoder *enc, const mlxn_rms_norm_args *args)
     norm_params p = {0};
     MLXN_TRY(op_encoder(op, enc));
     OP_ARGS(op, mlxn_rms_norm_args, a, args);
-    named in = {"input", a.input}, w = {"weight", a.weight}, out = {"output", a.output};
+    op_named in = {"input", a.input}, w = {"weight", a.weight}, out = {"output", a.output};
     MLXN_TRY(check_input(op, enc, a.input, &p));
     MLXN_TRY(check_weight(op, enc, w, p.dim, &p.weight_dtype));
     MLXN_TRY(check_data(op, enc, in, out, &p.stride[RMS_NORM_OUTPUT], 0));
     MLXN_TRY(check_scalars(op, a.eps, a.weight_bias, a.weight != NULL, &p));
-    MLXN_TRY(check_overlap(op, out, (named[]){in, w}, 2, 1));
+    MLXN_TRY(check_overlap(op, out, (op_named[]){in, w}, 2, 1));
     const mlxn_operand operands[RMS_NORM_OPERANDS] = {[RMS_NORM_INPUT] = {a.input, MLXN_READ},
                                                       [RMS_NORM_WEIGHT] = {a.weight, MLXN_READ},
                                                       [RMS_NORM_OUTPUT] = {a.output, MLXN_WRITE}};
@@ -95,9 +90,9 @@ mlxn_status mlxn_norm_add(mlxn_encoder *enc, const mlxn_norm_add_args *args)
     norm_params p = {0};
     MLXN_TRY(op_encoder(op, enc));
     OP_ARGS(op, mlxn_norm_add_args, a, args);
-    named in = {"input", a.input}, w = {"weight", a.weight}, w2 = {"weight2", a.weight2};
-    named residual = {"residual", a.residual}, out = {"output", a.output};
-    named second = {"output_norm", a.output_norm};
+    op_named in = {"input", a.input}, w = {"weight", a.weight}, w2 = {"weight2", a.weight2};
+    op_named residual = {"residual", a.residual}, out = {"output", a.output};
+    op_named second = {"output_norm", a.output_norm};
     MLXN_TRY(check_input(op, enc, a.input, &p));
     MLXN_TRY(check_weight(op, enc, w, p.dim, &p.weight_dtype));
     MLXN_TRY(check_data(op, enc, in, residual, &p.stride[NORM_ADD_RESIDUAL], 0));
@@ -107,8 +102,8 @@ mlxn_status mlxn_norm_add(mlxn_encoder *enc, const mlxn_norm_add_args *args)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: weight2 is given, output_norm is not", op);
     MLXN_TRY(check_weight(op, enc, w2, p.dim, &p.weight2_dtype));
     MLXN_TRY(check_scalars(op, a.eps, a.weight_bias, a.weight || a.weight2, &p));
-    MLXN_TRY(check_overlap(op, out, (named[]){residual, in, w, w2}, 4, 1));
-    MLXN_TRY(check_overlap(op, second, (named[]){in, residual, w, w2, out}, 5, 1));
+    MLXN_TRY(check_overlap(op, out, (op_named[]){residual, in, w, w2}, 4, 1));
+    MLXN_TRY(check_overlap(op, second, (op_named[]){in, residual, w, w2, out}, 5, 1));
     const mlxn_operand operands[NORM_ADD_OPERANDS] = {
         [NORM_ADD_INPUT] = {a.input, MLXN_READ},
         [NORM_ADD_WEIGHT] = {a.weight, MLXN_READ},
@@ -125,16 +120,16 @@ mlxn_status mlxn_residual_norm(mlxn_encoder *enc, const mlxn_residual_norm_args 
     norm_params p = {.residual_first = 1};
     MLXN_TRY(op_encoder(op, enc));
     OP_ARGS(op, mlxn_residual_norm_args, a, args);
-    named in = {"input", a.input}, w = {"weight", a.weight}, residual = {"residual", a.residual};
-    named out = {"output", a.output}, sum = {"sum", a.sum};
+    op_named in = {"input", a.input}, w = {"weight", a.weight}, residual = {"residual", a.residual};
+    op_named out = {"output", a.output}, sum = {"sum", a.sum};
     MLXN_TRY(check_input(op, enc, a.input, &p));
     MLXN_TRY(check_weight(op, enc, w, p.dim, &p.weight_dtype));
     MLXN_TRY(check_data(op, enc, in, residual, &p.stride[RESIDUAL_NORM_RESIDUAL], 0));
     MLXN_TRY(check_data(op, enc, in, out, &p.stride[RESIDUAL_NORM_OUTPUT], 0));
     MLXN_TRY(check_data(op, enc, in, sum, &p.stride[RESIDUAL_NORM_SUM], OP_OPTIONAL));
     MLXN_TRY(check_scalars(op, a.eps, a.weight_bias, a.weight != NULL, &p));
-    MLXN_TRY(check_overlap(op, out, (named[]){in, residual, w}, 3, 1));
-    MLXN_TRY(check_overlap(op, sum, (named[]){in, residual, w, out}, 4, 3));
+    MLXN_TRY(check_overlap(op, out, (op_named[]){in, residual, w}, 3, 1));
+    MLXN_TRY(check_overlap(op, sum, (op_named[]){in, residual, w, out}, 4, 3));
     const mlxn_operand operands[RESIDUAL_NORM_OPERANDS] = {
         [RESIDUAL_NORM_INPUT] = {a.input, MLXN_READ},
         [RESIDUAL_NORM_RESIDUAL] = {a.residual, MLXN_READ},
