@@ -50,6 +50,19 @@ mlxn_status head_record_copy(mlxn_encoder *encoder, void *context, int i)
 
 /* ---- the operator ---- */
 
+/* The angles' operands in a descriptor: tables, or frequencies and positions. */
+static void set_angles(const head_bench *b, mlxn_buffer **freqs, mlxn_buffer **positions,
+                       mlxn_buffer **cosines, mlxn_buffer **sines)
+{
+    if (b->v->angles == HEAD_ANGLES_TABLES) {
+        *cosines = b->cos;
+        *sines = b->sin;
+    } else {
+        *freqs = b->freqs;
+        *positions = b->positions;
+    }
+}
+
 mlxn_status head_record_fused(mlxn_encoder *encoder, void *context, int i)
 {
     const head_bench *b = context;
@@ -73,13 +86,7 @@ mlxn_status head_record_fused(mlxn_encoder *encoder, void *context, int i)
         a.v.cache = b->cache[1];
         a.slots = b->slots;
     }
-    if (b->v->angles == HEAD_ANGLES_TABLES) {
-        a.cos = b->cos;
-        a.sin = b->sin;
-    } else {
-        a.freqs = b->freqs;
-        a.positions = b->positions;
-    }
+    set_angles(b, &a.freqs, &a.positions, &a.cos, &a.sin);
     return mlxn_qkv_prepare(encoder, &a);
 }
 
@@ -93,13 +100,7 @@ static mlxn_status record_rope(mlxn_encoder *encoder, const head_bench *b, mlxn_
                         .pairing = MLXN_ROPE_NEOX,
                         .rotary_pairs = b->shape.dim / 2,
                         .attention_factor = 1};
-    if (b->v->angles == HEAD_ANGLES_TABLES) {
-        a.cos = b->cos;
-        a.sin = b->sin;
-    } else {
-        a.freqs = b->freqs;
-        a.positions = b->positions;
-    }
+    set_angles(b, &a.freqs, &a.positions, &a.cos, &a.sin);
     return mlxn_rope(encoder, &a);
 }
 

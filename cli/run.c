@@ -109,10 +109,15 @@ static mlxn_status feed_prompt(runner *r, const int32_t *ids, size_t count)
     return status;
 }
 
+static int has_penalty(const run_values *v)
+{
+    return v->repeat_last != 0 && v->repeat_penalty != 1.0;
+}
+
 static mlxn_status set_sampling(runner *r)
 {
     const run_values *v = r->v;
-    int penalty = v->repeat_last != 0 && v->repeat_penalty != 1.0;
+    const int penalty = has_penalty(v);
     r->g.seed = v->seed < 0 ? cli_random_seed() : (uint64_t)v->seed;
     return mlxn_session_set_sampling(
         r->session,
@@ -221,8 +226,7 @@ static int64_t logits_needed(const run_values *v)
 {
     const int64_t drawn = v->temperature > 0 ? v->top_k : 1;
     const int64_t needed = drawn > v->top_logits ? drawn : v->top_logits;
-    const int penalty = v->repeat_last != 0 && v->repeat_penalty != 1.0;
-    return drawn && needed <= MLXN_SCREEN_TOP_MAX && !penalty ? needed : 0;
+    return drawn && needed <= MLXN_SCREEN_TOP_MAX && !has_penalty(v) ? needed : 0;
 }
 
 /* Opens the session and puts the prompt's ids in. */
