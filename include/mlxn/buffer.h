@@ -54,9 +54,11 @@ MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_buffer_view(mlxn_buffer *base, mlxn_dt
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_buffer_slice(mlxn_buffer *base, int dim, int64_t start,
                                                        int64_t count, mlxn_buffer **out);
 
+/* References, as device.h has them; any thread. */
 MLXN_API mlxn_buffer *mlxn_buffer_retain(mlxn_buffer *buffer);
 MLXN_API void mlxn_buffer_release(mlxn_buffer *buffer);
 
+/* NULL answers NULL, NONE or 0. */
 MLXN_API mlxn_device *mlxn_buffer_device(const mlxn_buffer *buffer); /* not retained */
 MLXN_API mlxn_dtype mlxn_buffer_dtype(const mlxn_buffer *buffer);
 MLXN_API int mlxn_buffer_rank(const mlxn_buffer *buffer);
@@ -86,9 +88,12 @@ MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_buffer_map(mlxn_buffer *buffer, void *
 typedef struct mlxn_pool mlxn_pool;
 
 typedef struct mlxn_pool_stats {
-    size_t size; /* set by the caller */
-    uint64_t kept_bytes, used_bytes, used_bytes_max;
-    uint64_t allocations, reuses;
+    size_t size;         /* set by the caller */
+    uint64_t kept_bytes; /* of all blocks that the pool holds, in use or not */
+    uint64_t used_bytes; /* of those in use */
+    uint64_t used_bytes_max;
+    uint64_t allocations; /* blocks that were made */
+    uint64_t reuses;      /* buffers that got a block that was there */
 } mlxn_pool_stats;
 
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_pool_create(mlxn_device *device, mlxn_pool **out);

@@ -10,7 +10,7 @@
  *    another number, except where the text says so.
  *  - Output and input may not overlap, except where the text says "in place".
  *  - "Rows": all dimensions but the last, in order; they must be evenly spaced (a dense buffer, or
- * a slice of the last dimension of one).  The last dimension is contiguous.
+ *    a slice of the last dimension of one).  The last dimension is contiguous.
  *  - All arithmetic is f32 (or exact integers) with one rounding at each store, unless stated.  On
  *    the CPU every result is the same bits for any thread count, SIMD path and split of the rows
  *    into calls. */

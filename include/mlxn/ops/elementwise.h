@@ -1,5 +1,7 @@
-/* elementwise.h - activations and element by element arithmetic.  Data: f32, f16 or bf16, one dtype
- * a call, equal shapes, rows as in ops.h. */
+/* elementwise.h - activations, element by element arithmetic, softmax.
+ *
+ * Data: f32, f16 or bf16, all of one dtype in a call (softmax: any mix); all of one shape, any
+ * rank, in rows as ops.h has them. */
 #ifndef MLXN_OPS_ELEMENTWISE_H
 #define MLXN_OPS_ELEMENTWISE_H
 
@@ -11,9 +13,9 @@ MLXN_EXTERN_C_BEGIN
  * form of Hendrycks and Gimpel 2016.  In place: output may be gate or up. */
 typedef struct mlxn_gelu_mul_args {
     size_t size;
-    mlxn_buffer *gate;
-    mlxn_buffer *up;
-    mlxn_buffer *output;
+    mlxn_buffer *gate;   /* [..., dim] */
+    mlxn_buffer *up;     /* as gate */
+    mlxn_buffer *output; /* as gate */
 } mlxn_gelu_mul_args;
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_gelu_mul(mlxn_encoder *encoder,
                                                    const mlxn_gelu_mul_args *args);
@@ -21,9 +23,9 @@ MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_gelu_mul(mlxn_encoder *encoder,
 /* output = a + b (mlxn_add) or a * b (mlxn_mul).  In place: output may be a or b. */
 typedef struct mlxn_binary_args {
     size_t size;
-    mlxn_buffer *a;
-    mlxn_buffer *b;
-    mlxn_buffer *output;
+    mlxn_buffer *a;      /* [..., dim] */
+    mlxn_buffer *b;      /* as a: nothing is broadcast */
+    mlxn_buffer *output; /* as a */
 } mlxn_binary_args;
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_add(mlxn_encoder *encoder, const mlxn_binary_args *args);
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_mul(mlxn_encoder *encoder, const mlxn_binary_args *args);
@@ -31,19 +33,19 @@ MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_mul(mlxn_encoder *encoder, const mlxn_
 /* output = cap * tanh(input / cap).  In place allowed. */
 typedef struct mlxn_softcap_args {
     size_t size;
-    mlxn_buffer *input;
-    mlxn_buffer *output;
-    float cap; /* > 0 */
+    mlxn_buffer *input;  /* [..., dim] */
+    mlxn_buffer *output; /* as input */
+    float cap;           /* > 0 */
 } mlxn_softcap_args;
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_softcap(mlxn_encoder *encoder,
                                                   const mlxn_softcap_args *args);
 
 /* output = softmax(input) over the last dimension: max, exp(x - max), sum (32 virtual lanes as in
- * norm.h), one division.  Any mix of f32, f16, bf16.  In place allowed for equal dtypes. */
+ * norm.h), one division.  In place allowed for equal dtypes. */
 typedef struct mlxn_softmax_args {
     size_t size;
-    mlxn_buffer *input;
-    mlxn_buffer *output;
+    mlxn_buffer *input;  /* [..., dim] */
+    mlxn_buffer *output; /* the shape of input */
 } mlxn_softmax_args;
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_softmax(mlxn_encoder *encoder,
                                                   const mlxn_softmax_args *args);

@@ -87,19 +87,19 @@ typedef struct mlxn_qkv_prepare_args {
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_qkv_prepare(mlxn_encoder *encoder,
                                                       const mlxn_qkv_prepare_args *args);
 
-/* Rotation alone: output = rope(input), [tokens, heads, D] as above.  In place allowed. */
+/* Rotation alone: output = rope(input).  Angles, and what is NULL when, as in mlxn_qkv_prepare. */
 typedef struct mlxn_rope_args {
     size_t size;
-    mlxn_buffer *input;
-    mlxn_buffer *output;
-    mlxn_rope_pairing pairing;
+    mlxn_buffer *input;        /* [tokens, heads, D], f32, f16 or bf16, strides free but the last */
+    mlxn_buffer *output;       /* as input, its own strides; may be input (in place) */
+    mlxn_rope_pairing pairing; /* not NONE */
     int64_t rotary_pairs;
-    mlxn_buffer *positions;
+    mlxn_buffer *positions; /* i32, u32 or i64 [tokens]; NULL: position_start + t */
     int64_t position_start;
-    mlxn_buffer *freqs;
-    mlxn_buffer *cos;
-    mlxn_buffer *sin;
-    float attention_factor;
+    mlxn_buffer *freqs;     /* f32 [rotary_pairs, 2] from mlxn_rope_freqs */
+    mlxn_buffer *cos;       /* f32 [tokens, rotary_pairs], row stride free */
+    mlxn_buffer *sin;       /* f32 [tokens, rotary_pairs], row stride free */
+    float attention_factor; /* > 0; 1 for none */
 } mlxn_rope_args;
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_rope(mlxn_encoder *encoder, const mlxn_rope_args *args);
 
