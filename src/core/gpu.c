@@ -1,6 +1,7 @@
 /* gpu.c - plans of launches; see gpu.h. */
 #include <string.h>
 #include "core/gpu.h"
+#include "kernels/types.h"
 
 mlxn_status mlxn_gpu_add(mlxn_gpu_plan *plan, const char *text, const char *entry, const void *args,
                          size_t args_bytes, mlxn_gpu_launch **out)
@@ -43,6 +44,17 @@ void mlxn_gpu_constant(mlxn_gpu_launch *launch, int32_t value)
 int mlxn_gpu_same_constants(const mlxn_constants *a, const mlxn_constants *b)
 {
     return a->n == b->n && !memcmp(a->at, b->at, (size_t)a->n * sizeof *a->at);
+}
+
+int mlxn_gpu_open_constants(mlxn_gpu_launch *launch, int variants)
+{
+    int opened = 0;
+    for (int i = 0; i < launch->constants.n && !launch->whole && variants >= MLXN_GPU_VARIANTS;
+         i++) {
+        opened |= launch->constants.at[i] != K_OPEN;
+        launch->constants.at[i] = K_OPEN;
+    }
+    return opened;
 }
 
 uint32_t mlxn_gpu_groups(int64_t n)

@@ -21,6 +21,7 @@ enum {
     MLXN_GPU_PARAMETERS = MLXN_MAX_OPERANDS + 1,
     MLXN_GPU_ARGS_BYTES = 4096,   /* of all launches of a plan */
     MLXN_GPU_SCRATCH_ALIGN = 256, /* of offsets into the scratch */
+    MLXN_GPU_VARIANTS = 32,       /* of a kernel's code: constants that it is made for */
 };
 
 /* What a parameter is bound to: the operand of this number, or */
@@ -50,7 +51,7 @@ typedef struct mlxn_gpu_traits {
 typedef struct mlxn_gpu_launch {
     const char *text;  /* complete source */
     const char *entry; /* a kernel in it: its parameters are those below, then the args struct */
-    int whole;         /* a user's text: CUDA compiles all of it, and not this entry alone */
+    int whole;         /* a user's text: compiled whole by CUDA, for its constants alone */
     mlxn_constants constants;
     uint32_t groups[3], threads;
     uint32_t shared_bytes; /* dynamic group memory of a user's kernel */
@@ -84,6 +85,11 @@ void mlxn_gpu_bind_operands(mlxn_gpu_launch *launch, int n);
  * for no constants (PTX, the emulator) gives the same bits.  Every value is another compilation. */
 void mlxn_gpu_constant(mlxn_gpu_launch *launch, int32_t value);
 int mlxn_gpu_same_constants(const mlxn_constants *a, const mlxn_constants *b);
+/* For a backend that has `variants` of the launch's kernel, none for its constants: whether it
+ * takes code that serves all constants instead, which are K_OPEN then.  So shapes that keep
+ * changing cost a bounded number of compilations.  Never for a user's kernel: its constants are all
+ * it has. */
+int mlxn_gpu_open_constants(mlxn_gpu_launch *launch, int variants);
 /* n as an extent of a grid: at least 1, and no more than every device takes along x, y and z, for
  * kernels that go in strides of the grid. */
 uint32_t mlxn_gpu_groups(int64_t n);

@@ -197,6 +197,13 @@ TEST(cuda_code_of_one_entry)
     CHECK(function_of(device, tiles, 2) != first && nvrtc->compiled == 2);
     CHECK(function_of(device, held, 1) && nvrtc->compiled == 3);
     CHECK(function_of(device, tiles, 1) == first && nvrtc->compiled == 3);
+    for (int i = 3; i <= MLXN_GPU_VARIANTS; i++)
+        function_of(device, tiles, i);
+    CHECK(nvrtc->compiled == MLXN_GPU_VARIANTS + 1); /* from now on one serves the others */
+    void *any = function_of(device, tiles, 100);
+    CHECK(any && function_of(device, tiles, 101) == any &&
+          function_of(device, tiles, K_OPEN) == any);
+    CHECK(nvrtc->compiled == MLXN_GPU_VARIANTS + 2 && function_of(device, tiles, 1) == first);
     mlxn_device_release(device);
     setenv("MLXN_NVRTC", "libm.so.6", 1);
     REQUIRE_OK(mlxn_device_open("cuda", 0, &device));

@@ -1,7 +1,9 @@
 /* backend_test.c - the Metal backend on the simulator: opening, memory, kernels of users, commits,
  * barriers, and every failure that the system may answer with.  No test leaves an object behind. */
 #include "rig_metal.h"
-#include "core/internal.h"
+#include "backends/metal/metal.h"
+#include "kernels/text.h"
+#include "kernels/types.h"
 #include <unistd.h>
 
 extern const char mlxn_kernel_text_user[];
@@ -393,6 +395,24 @@ TEST(metal_function_constants)
     CHECK_STATUS(mlxn_kernel_register(b.device, &user), MLXN_OK);
     run.kernel = "scale_none";
     CHECK_FAILS(mlxn_dispatch(b.encoder, &run), MLXN_ERR_COMPILE, "no function of this name");
+    tear_down(&b);
+}
+
+/* A kernel of the library has pipelines for its first constants, and one for all others. */
+TEST(metal_pipeline_variants)
+{
+    metal_pipeline *made[MLXN_GPU_VARIANTS + 2] = {NULL};
+    bench b;
+    REQUIRE(set_up(&b));
+    for (int i = 0; i < MLXN_GPU_VARIANTS + 2; i++) {
+        mlxn_gpu_launch launch = {
+            .text = mlxn_kernel_text_norm, .entry = "norm_held_f32", .threads = 32};
+        for (int at = 0; at < 4; at++)
+            mlxn_gpu_constant(&launch, i);
+        CHECK_STATUS(metal_find_pipeline((metal_device *)b.device, &launch, &made[i]), MLXN_OK);
+        CHECK((launch.constants.at[3] == K_OPEN) == (i >= MLXN_GPU_VARIANTS));
+        CHECK(made[i] && (!i || made[i] != made[i - 1]) == (i <= MLXN_GPU_VARIANTS));
+    }
     tear_down(&b);
 }
 

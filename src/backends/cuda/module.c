@@ -1,7 +1,8 @@
 /* module.c - kernel text to functions of the driver.
  *
- * A kernel is compiled when a dispatch that launches it is first recorded, for its constants and
- * without the other kernels of its text, and kept as long as the device: machine code comes from
+ * A kernel is compiled when a dispatch that launches it is first recorded, for its constants (of
+ * which the first few kinds have code of their own) and without the other kernels of its text, and
+ * kept as long as the device: machine code comes from
  * the disk cache, else from NVRTC, else, where there is no NVRTC, from the PTX that is embedded for
  * the library's own texts, which has all entries and knows no constants.  Texts and entries are
  * told apart by address: they are static, or live as long as the user's kernel. */
@@ -141,18 +142,29 @@ static mlxn_status load_embedded(mlxn_cuda_device *cuda, const mlxn_gpu_launch *
 
 /* ---- functions ---- */
 
-static int has_code_of(const mlxn_cuda_module *m, const mlxn_gpu_launch *launch)
+/* Code for the launch's constants; else, where it has variants enough, for any. */
+static mlxn_cuda_module *known_module(mlxn_cuda_device *cuda, mlxn_gpu_launch *launch)
 {
-    return m->text == launch->text && (!m->entry || m->entry == launch->entry) &&
-           (m->general || mlxn_gpu_same_constants(&m->constants, &launch->constants));
+    int variants;
+    do {
+        variants = 0;
+        for (mlxn_cuda_module *m = cuda->modules; m; m = m->next) {
+            if (m->text != launch->text || (m->entry && m->entry != launch->entry))
+                continue;
+            if (m->general || mlxn_gpu_same_constants(&m->constants, &launch->constants))
+                return m;
+            variants++;
+        }
+    } while (mlxn_gpu_open_constants(launch, variants));
+    return NULL;
 }
 
-static mlxn_status find_module(mlxn_cuda_device *cuda, const mlxn_gpu_launch *launch,
+static mlxn_status find_module(mlxn_cuda_device *cuda, mlxn_gpu_launch *launch,
                                mlxn_cuda_module **out)
 {
-    for (*out = cuda->modules; *out; *out = (*out)->next)
-        if (has_code_of(*out, launch))
-            return MLXN_OK;
+    *out = known_module(cuda, launch);
+    if (*out)
+        return MLXN_OK;
     mlxn_cuda_module *m = calloc(1, sizeof *m);
     if (!m)
         return mlxn_fail(MLXN_ERR_MEMORY, "%s: no memory for its code", launch->entry);

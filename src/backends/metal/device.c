@@ -31,10 +31,11 @@ static mlxn_status metal_build(mlxn_device *device, mlxn_kernel *kernel)
 {
     metal_pipeline *p;
     const mlxn_kernel_source *source = &kernel->source;
-    const mlxn_gpu_launch launch = {.text = source->metal_text,
-                                    .entry = source->entry,
-                                    .constants = source->constants,
-                                    .threads = 1};
+    mlxn_gpu_launch launch = {.text = source->metal_text,
+                              .entry = source->entry,
+                              .whole = 1,
+                              .constants = source->constants,
+                              .threads = 1};
     if (!kernel->owned || !source->metal_text)
         return MLXN_OK;
     return metal_find_pipeline((metal_device *)device, &launch, &p);

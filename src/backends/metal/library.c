@@ -117,17 +117,30 @@ static metal_pipeline **bucket(metal_device *metal, const char *entry)
     return &metal->pipelines[hash % METAL_BUCKETS];
 }
 
-static mlxn_status find_pipeline(metal_device *metal, const mlxn_gpu_launch *launch,
-                                 metal_pipeline **out)
+/* One for the launch's constants; else, where it has variants enough, for any. */
+static metal_pipeline *known_pipeline(metal_pipeline *all, mlxn_gpu_launch *launch)
+{
+    int variants;
+    do {
+        variants = 0;
+        for (metal_pipeline *p = all; p; p = p->next) {
+            if (p->text != launch->text || strcmp(p->entry, launch->entry) ||
+                p->max_threads < launch->threads)
+                continue;
+            if (mlxn_gpu_same_constants(&p->constants, &launch->constants))
+                return p;
+            variants++;
+        }
+    } while (mlxn_gpu_open_constants(launch, variants));
+    return NULL;
+}
+
+static mlxn_status find_pipeline(metal_device *metal, mlxn_gpu_launch *launch, metal_pipeline **out)
 {
     metal_pipeline **at = bucket(metal, launch->entry);
-    for (metal_pipeline *p = *at; p; p = p->next)
-        if (p->text == launch->text && p->max_threads >= launch->threads &&
-            mlxn_gpu_same_constants(&p->constants, &launch->constants) &&
-            !strcmp(p->entry, launch->entry)) {
-            *out = p;
-            return MLXN_OK;
-        }
+    *out = known_pipeline(*at, launch);
+    if (*out)
+        return MLXN_OK;
     metal_pipeline *p = malloc(sizeof *p);
     if (!p)
         return mlxn_fail(MLXN_ERR_MEMORY, "metal: no memory for a pipeline");
@@ -142,8 +155,7 @@ static mlxn_status find_pipeline(metal_device *metal, const mlxn_gpu_launch *lau
     return MLXN_OK;
 }
 
-mlxn_status metal_find_pipeline(metal_device *metal, const mlxn_gpu_launch *launch,
-                                metal_pipeline **out)
+mlxn_status metal_find_pipeline(metal_device *metal, mlxn_gpu_launch *launch, metal_pipeline **out)
 {
     void *pool = mlxn_objc.pool_push();
     pthread_mutex_lock(&metal->code_lock);

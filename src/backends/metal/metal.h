@@ -83,8 +83,7 @@ void metal_update_residency(metal_device *metal);
 /* ---- library.c ---- */
 
 /* The compiled kernel of a launch, made at its first use, for groups of so many threads. */
-mlxn_status metal_find_pipeline(metal_device *metal, const mlxn_gpu_launch *launch,
-                                metal_pipeline **out);
+mlxn_status metal_find_pipeline(metal_device *metal, mlxn_gpu_launch *launch, metal_pipeline **out);
 /* Sets launch->function of all launches to their metal_pipeline. */
 mlxn_status metal_prepare(mlxn_device *device, mlxn_gpu_plan *plan);
 void metal_release_libraries(metal_device *metal);

@@ -2,7 +2,7 @@
  *
  * The time is that of reading the weight, so all of a group's bytes are prefetched in the order in
  * which they lie, a fixed distance ahead, past the end of the group into the next.  In exact mode
- * two groups run side by side to hide the latency of their chains. */
+ * and for float weights two groups run side by side to hide the latency of their chains. */
 #ifndef MLXN_OPS_MATMUL_MATVEC_H
 #define MLXN_OPS_MATMUL_MATVEC_H
 
@@ -105,14 +105,29 @@ CPU_INLINE void matvec_exact(mlxn_dtype dtype, const uint8_t *const groups[2], c
     }
 }
 
-/* Float weights: scale 1, so a block's p is added as it is (fma(p, 1, acc)). */
+/* Asks for what both groups of a pair read MATVEC_AHEAD bytes later: past their ends that is in the
+ * next pair, a group's size further on. */
+CPU_INLINE void matvec_prefetch_pair(const uint8_t *const groups[2], int64_t at, int64_t size,
+                                     int bytes)
+{
+    const int64_t next = at + MATVEC_AHEAD < size ? at : at + size;
+    matvec_prefetch(groups[0] + next, bytes);
+    matvec_prefetch(groups[1] + next, bytes);
+}
+
+/* Float weights: scale 1, so a block's p is added as it is (fma(p, 1, acc)).  Those of 16 bits are
+ * prefetched (1.22 times as fast where memory is fast); f32 is read at the memory's rate without,
+ * and 5% slower with it. */
 CPU_INLINE void matvec_float(mlxn_dtype dtype, const uint8_t *const groups[2], const float *x,
                              int64_t tiles, vf acc[2])
 {
+    const int bytes = matvec_tile_bytes(packed_format_of(dtype));
     acc[0] = acc[1] = vf_set(0);
     for (int64_t tile = 0; tile < tiles; tile++, x += PACKED_K + 1) {
         vf p[2] = {vf_set(0), vf_set(0)};
         const int64_t at = tile * PACKED_K * PACKED_ROWS;
+        if (dtype != MLXN_F32)
+            matvec_prefetch_pair(groups, tile * bytes, tiles * bytes, bytes);
         CPU_UNROLL
         for (int k = 0; k < PACKED_K; k++) {
             const vf xk = vf_set(x[k]);
