@@ -59,6 +59,16 @@ CPU_INLINE vf matvec_fast(mlxn_dtype dtype, const uint8_t *group, const uint8_t 
     return acc;
 }
 
+/* Asks for what both groups of a pair read MATVEC_AHEAD bytes later: past their ends that is in the
+ * next pair, a group's size further on. */
+CPU_INLINE void matvec_prefetch_pair(const uint8_t *const groups[2], int64_t at, int64_t size,
+                                     int bytes)
+{
+    const int64_t next = at + MATVEC_AHEAD < size ? at : at + size;
+    matvec_prefetch(groups[0] + next, bytes);
+    matvec_prefetch(groups[1] + next, bytes);
+}
+
 /* p over sixteen elements of k of both groups, going on from p. */
 CPU_INLINE void matvec_exact_half(float zero_point, const vb *u0, const vb *u1, const float *x,
                                   vf p[2])
@@ -84,10 +94,12 @@ CPU_INLINE void matvec_exact(mlxn_dtype dtype, const uint8_t *const groups[2], c
     const unpack_group at[2] = {unpack_group_at(f, groups[0], tiles),
                                 unpack_group_at(f, groups[1], tiles)};
     const float zero_point = (float)f.zero_point;
+    const int bytes = matvec_tile_bytes(f);
     acc[0] = acc[1] = vf_set(0);
     for (int64_t tile = 0; tile < tiles; tile++, x += PACKED_K + 1) {
         vb u0[8], u1[8];
         vf s[2], t[2], p[2] = {vf_set(0), vf_set(0)};
+        matvec_prefetch_pair(groups, tile * bytes, tiles * bytes, bytes);
         unpack_tile(dtype, at[0], tile, u0, &s[0], &t[0]);
         unpack_tile(dtype, at[1], tile, u1, &s[1], &t[1]);
         matvec_exact_half(zero_point, u0, u1, x, p);
@@ -103,16 +115,6 @@ CPU_INLINE void matvec_exact(mlxn_dtype dtype, const uint8_t *const groups[2], c
         for (int g = 0; f.kind == PACKED_OFFSET && g < 2; g++)
             acc[g] = vf_fma(vf_set(x[PACKED_K]), t[g], acc[g]);
     }
-}
-
-/* Asks for what both groups of a pair read MATVEC_AHEAD bytes later: past their ends that is in the
- * next pair, a group's size further on. */
-CPU_INLINE void matvec_prefetch_pair(const uint8_t *const groups[2], int64_t at, int64_t size,
-                                     int bytes)
-{
-    const int64_t next = at + MATVEC_AHEAD < size ? at : at + size;
-    matvec_prefetch(groups[0] + next, bytes);
-    matvec_prefetch(groups[1] + next, bytes);
 }
 
 /* Float weights: scale 1, so a block's p is added as it is (fma(p, 1, acc)).  Those of 16 bits are
