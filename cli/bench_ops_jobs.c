@@ -81,6 +81,11 @@ static mlxn_status own_counting(job *j, int64_t n, int64_t first, mlxn_buffer **
 
 #define NAME_SHAPE(j, ...) snprintf((j)->shape, sizeof(j)->shape, __VA_ARGS__)
 
+static void name_rows(job *j, int64_t columns)
+{
+    NAME_SHAPE(j, "[%" PRId64 ", %" PRId64 "]", j->model->rows, columns);
+}
+
 RECORD(norm, mlxn_rms_norm)
 static mlxn_status open_norm(job *j)
 {
@@ -90,9 +95,8 @@ static mlxn_status open_norm(job *j)
     MLXN_TRY(own_random(j, m->rows, m->embedding, &a->input));
     MLXN_TRY(own(j, MLXN_F32, SHAPE(m->rows, m->embedding), &a->output));
     MLXN_TRY(own(j, MLXN_F32, SHAPE(m->embedding), &a->weight));
-    NAME_SHAPE(j, "[%" PRId64 ", %" PRId64 "]", m->rows, m->embedding);
+    name_rows(j, m->embedding);
     j->bytes = (uint64_t)(4 * m->embedding * (2 * m->rows + 1));
-    j->record = record_norm;
     return MLXN_OK;
 }
 
@@ -108,9 +112,8 @@ static mlxn_status open_norm_add(job *j)
     MLXN_TRY(own(j, MLXN_F32, SHAPE(m->rows, m->embedding), &a->output_norm));
     MLXN_TRY(own(j, MLXN_F32, SHAPE(m->embedding), &a->weight));
     MLXN_TRY(own(j, MLXN_F32, SHAPE(m->embedding), &a->weight2));
-    NAME_SHAPE(j, "[%" PRId64 ", %" PRId64 "]", m->rows, m->embedding);
+    name_rows(j, m->embedding);
     j->bytes = (uint64_t)(4 * m->embedding * (4 * m->rows + 2));
-    j->record = record_norm_add;
     return MLXN_OK;
 }
 
@@ -143,7 +146,6 @@ static mlxn_status open_qkv(job *j)
     NAME_SHAPE(j, "[%" PRId64 ", %" PRId64 "+2x%" PRId64 ", %" PRId64 "]", m->rows, m->heads,
                m->kv_heads, m->head_dim);
     j->bytes = (uint64_t)(m->rows * m->head_dim * (8 * m->heads + 12 * m->kv_heads));
-    j->record = record_qkv;
     return MLXN_OK;
 }
 
@@ -169,7 +171,6 @@ static mlxn_status open_attention(job *j)
     j->flops = 4.0 * (double)(m->heads * m->head_dim) * (double)m->rows *
                ((double)m->keys - ((double)m->rows - 1) / 2);
     j->dtype = "f16";
-    j->record = record_attention;
     return MLXN_OK;
 }
 
@@ -182,9 +183,8 @@ static mlxn_status open_gelu(job *j)
     MLXN_TRY(own_random(j, m->rows, m->feed_forward, &a->gate));
     MLXN_TRY(own_random(j, m->rows, m->feed_forward, &a->up));
     MLXN_TRY(own(j, MLXN_F32, SHAPE(m->rows, m->feed_forward), &a->output));
-    NAME_SHAPE(j, "[%" PRId64 ", %" PRId64 "]", m->rows, m->feed_forward);
+    name_rows(j, m->feed_forward);
     j->bytes = (uint64_t)(12 * m->rows * m->feed_forward);
-    j->record = record_gelu;
     return MLXN_OK;
 }
 
@@ -199,7 +199,6 @@ static mlxn_status open_argmax(job *j)
     MLXN_TRY(own(j, MLXN_I32, SHAPE(1), &a->ids));
     NAME_SHAPE(j, "[%" PRId64 "]", j->model->vocab);
     j->bytes = (uint64_t)(4 * j->model->vocab);
-    j->record = record_argmax;
     return MLXN_OK;
 }
 
@@ -213,7 +212,6 @@ static mlxn_status open_top_k(job *j)
     MLXN_TRY(own(j, MLXN_F32, SHAPE(1, 40), &a->values));
     NAME_SHAPE(j, "[%" PRId64 "], k 40", j->model->vocab);
     j->bytes = (uint64_t)(4 * j->model->vocab);
-    j->record = record_top_k;
     return MLXN_OK;
 }
 
@@ -236,7 +234,6 @@ static mlxn_status open_sample(job *j)
     MLXN_TRY(own(j, MLXN_I32, SHAPE(1), &a->counter));
     NAME_SHAPE(j, "[%" PRId64 "], k 40", vocab);
     j->bytes = (uint64_t)(4 * vocab);
-    j->record = record_sample;
     return MLXN_OK;
 }
 
@@ -303,7 +300,6 @@ static mlxn_status open_product(job *j, const mlxn_gguf_tensor *t, int64_t rows)
     MLXN_TRY(own_random(j, rows, t->shape[1], &a->input));
     MLXN_TRY(own(j, MLXN_F32, SHAPE(rows, t->shape[0]), &a->output));
     count_product(j, t, rows, 1);
-    j->record = record_matmul;
     return MLXN_OK;
 }
 
@@ -342,7 +338,6 @@ static mlxn_status open_gate(job *j)
     MLXN_TRY(own_random(j, m->rows, t.shape[1], &a->input));
     MLXN_TRY(own(j, MLXN_F32, SHAPE(m->rows, t.shape[0]), &a->product[0].output));
     count_product(j, &t, m->rows, 2);
-    j->record = record_gate;
     return MLXN_OK;
 }
 
@@ -360,7 +355,6 @@ static mlxn_status open_embedding(job *j)
     NAME_SHAPE(j, "%" PRId64 " of [%" PRId64 ", %" PRId64 "]", m->rows, t.shape[0], t.shape[1]);
     j->dtype = mlxn_dtype_name(t.dtype);
     j->bytes = (uint64_t)m->rows * (t.bytes / (uint64_t)t.shape[0] + 4 * (uint64_t)m->embedding);
-    j->record = record_embedding;
     return MLXN_OK;
 }
 
@@ -369,32 +363,36 @@ static mlxn_status open_embedding(job *j)
 static const struct {
     const char *name;
     mlxn_status (*open)(job *j);
+    mlxn_status (*record)(mlxn_encoder *encoder, job *j, int i);
 } jobs[] = {
-    {"embedding", open_embedding},
-    {"rms_norm", open_norm},
-    {"matmul attn_q", open_matmul},
-    {"matmul attn_k", open_matmul},
-    {"matmul attn_v", open_matmul},
-    {"qkv_prepare", open_qkv},
-    {"attention", open_attention},
-    {"matmul attn_output", open_matmul},
-    {"norm_add", open_norm_add},
-    {"matmul ffn_gate", open_matmul},
-    {"matmul ffn_up", open_matmul},
-    {"gelu_mul", open_gelu},
-    {"matmul_group gate+up", open_gate},
-    {"matmul ffn_down", open_matmul},
-    {"matmul output", open_output},
-    {"argmax", open_argmax},
-    {"top_k", open_top_k},
-    {"sample", open_sample},
+    {"embedding", open_embedding, record_embedding},
+    {"rms_norm", open_norm, record_norm},
+    {"matmul attn_q", open_matmul, record_matmul},
+    {"matmul attn_k", open_matmul, record_matmul},
+    {"matmul attn_v", open_matmul, record_matmul},
+    {"qkv_prepare", open_qkv, record_qkv},
+    {"attention", open_attention, record_attention},
+    {"matmul attn_output", open_matmul, record_matmul},
+    {"norm_add", open_norm_add, record_norm_add},
+    {"matmul ffn_gate", open_matmul, record_matmul},
+    {"matmul ffn_up", open_matmul, record_matmul},
+    {"gelu_mul", open_gelu, record_gelu},
+    {"matmul_group gate+up", open_gate, record_gate},
+    {"matmul ffn_down", open_matmul, record_matmul},
+    {"matmul output", open_output, record_matmul},
+    {"argmax", open_argmax, record_argmax},
+    {"top_k", open_top_k, record_top_k},
+    {"sample", open_sample, record_sample},
 };
 const int job_count = (int)(sizeof jobs / sizeof *jobs);
 
 mlxn_status job_open(const job_model *model, int index, job *out)
 {
-    *out = (job){
-        .model = model, .name = jobs[index].name, .dtype = "f32", .count = (int)model->layers};
+    *out = (job){.model = model,
+                 .name = jobs[index].name,
+                 .record = jobs[index].record,
+                 .dtype = "f32",
+                 .count = (int)model->layers};
     return jobs[index].open(out);
 }
 

@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <time.h>
+#include <unistd.h>
 
 static test_case *cases;
 static int failures_in_case, full_tier, verbose, fail_fast;
@@ -145,6 +146,19 @@ static void format_of(mlxn_dtype dtype, int *digits, int *min_exponent)
 {
     *digits = dtype == MLXN_F32 ? 24 : dtype == MLXN_F16 ? 11 : 8;
     *min_exponent = dtype == MLXN_F16 ? -14 : -126;
+}
+
+void test_damage(const char *path, long at, int byte, long size)
+{
+    FILE *file = fopen(path, "r+b");
+    REQUIRE(file);
+    if (size >= 0)
+        CHECK(ftruncate(fileno(file), size) == 0);
+    if (at >= 0) {
+        fseek(file, at, SEEK_SET);
+        fputc(byte, file);
+    }
+    fclose(file);
 }
 
 double test_ulp(double got, double exact, double scale, mlxn_dtype dtype)

@@ -78,6 +78,9 @@ uint64_t test_random(uint64_t *state);
 float test_uniform(uint64_t *state, float lo, float hi);
 float test_normal(uint64_t *state);
 
+/* Writes a byte of a file that is there (at -1: none) and gives it a size (-1: its own). */
+void test_damage(const char *path, long at, int byte, long size);
+
 /* Distance of `got` from the exact value, in units of the last place of a dtype (f32, f16, bf16) at
  * the magnitude of `scale` (at least the smallest normal). */
 double test_ulp(double got, double exact, double scale, mlxn_dtype dtype);

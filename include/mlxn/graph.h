@@ -13,22 +13,26 @@ MLXN_EXTERN_C_BEGIN
 
 typedef struct mlxn_graph mlxn_graph;
 
-/* Takes everything recorded in `encoder` (in the recording state), which is empty afterwards. */
+/* Takes everything recorded in `encoder` (in the recording state), which is empty afterwards.
+ * MLXN_ERR_UNSUPPORTED if that replays a graph itself. */
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_graph_capture(mlxn_encoder *encoder, mlxn_graph **out);
 MLXN_API mlxn_graph *mlxn_graph_retain(mlxn_graph *graph);
 MLXN_API void mlxn_graph_release(mlxn_graph *graph);
 
+/* Records one replay; the encoder keeps the graph alive until reset or release. */
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_graph_replay(mlxn_encoder *encoder, mlxn_graph *graph);
 
 /* Names a binding: every operand of the graph that is a view of the same storage as `buffer` and
- * lies inside its byte range. */
+ * lies inside its byte range.  MLXN_ERR_NOT_FOUND: there is none.  A name is given once. */
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_graph_name(mlxn_graph *graph, const char *name,
                                                      mlxn_buffer *buffer);
-/* Puts `buffer` in the place of a named binding for later replays: same device, dtype, shape and
- * strides.  Waits for committed replays first; barriers are found anew. */
+/* Puts `buffer` in the place of a named binding for later replays: same device, dtype (else
+ * MLXN_ERR_DTYPE), shape and strides (MLXN_ERR_SHAPE).  Waits for committed replays first; barriers
+ * are found anew. */
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_graph_bind(mlxn_graph *graph, const char *name,
                                                      mlxn_buffer *buffer);
 
+/* Of one replay. */
 MLXN_API uint64_t mlxn_graph_dispatches(const mlxn_graph *graph);
 MLXN_API uint64_t mlxn_graph_barriers(const mlxn_graph *graph);
 

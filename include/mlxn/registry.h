@@ -64,10 +64,12 @@ typedef struct mlxn_kernel_desc {
     int n_constants; /* at most MLXN_MAX_CONSTANTS */
 } mlxn_kernel_desc;
 
+/* Any thread.  MLXN_ERR_ARGUMENT: no name, no code at all, or a name of the library's. */
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_kernel_register(mlxn_device *device,
                                                           const mlxn_kernel_desc *desc);
 
-/* The names on a device: library kernels first, then user kernels; NULL past the end. */
+/* The names on a device, any thread: library kernels first, then user kernels, the latest first
+ * (one that was replaced is still there); NULL past the end. */
 MLXN_API const char *mlxn_kernel_name(mlxn_device *device, int index);
 
 typedef struct mlxn_operand {
@@ -87,7 +89,8 @@ typedef struct mlxn_dispatch_args {
     size_t shared_bytes; /* GPU: dynamic group memory */
 } mlxn_dispatch_args;
 
-/* Records a dispatch of any kernel by name. */
+/* Records a dispatch of any kernel by name.  MLXN_ERR_NOT_FOUND: nothing is named so;
+ * MLXN_ERR_UNSUPPORTED: it has no code for this device; MLXN_ERR_COMPILE: that does not compile. */
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_dispatch(mlxn_encoder *encoder,
                                                    const mlxn_dispatch_args *args);
 

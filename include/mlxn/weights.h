@@ -16,8 +16,9 @@ typedef enum mlxn_weight_use {
     MLXN_WEIGHT_DROP_SOURCE = 16, /* give the pages of a mapped file back while packing */
 } mlxn_weight_use;
 
-/* Packs `weight`, a dense [N, K] buffer, with all threads of its device, and waits for the result.
- * `use` is MLXN_WEIGHT_MATMUL, and DROP_SOURCE if wanted. */
+/* Packs `weight`, a dense [N, K] buffer of any weight dtype (ops/matmul.h), with all threads of its
+ * device, and waits for the result.  `use` is MLXN_WEIGHT_MATMUL, and DROP_SOURCE if wanted: what
+ * was written to the mapping may be lost then. */
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_weight_prepare(mlxn_buffer *weight, uint32_t use,
                                                          mlxn_buffer **out);
 MLXN_API int mlxn_weight_is_prepared(const mlxn_buffer *buffer);

@@ -7,23 +7,26 @@
 #include <stdint.h>
 #include "core/internal.h"
 
-size_t mlxn_attention_shared(const void *args, uint32_t n_threads);
-size_t mlxn_qkv_prepare_shared(const void *params, uint32_t n_threads);
-size_t mlxn_matmul_shared(const void *args, uint32_t n_threads);
-size_t mlxn_matmul_group_shared(const void *args, uint32_t n_threads);
-size_t mlxn_embedding_shared(const void *args, uint32_t n_threads);
-size_t mlxn_screen_pack_shared(const void *args, uint32_t n_threads);
-size_t mlxn_screened_matmul_shared(const void *args, uint32_t n_threads);
+#define MLXN_SHARED(name) size_t mlxn_##name##_shared(const void *args, uint32_t n_threads)
+#define MLXN_EARLY(name)                                                           \
+    int mlxn_##name##_early(const void *args, uint32_t thread, uint32_t n_threads, \
+                            mlxn_early_read *out)
 
-size_t mlxn_argmax_shared(const void *params, uint32_t n_threads);
-size_t mlxn_top_k_shared(const void *params, uint32_t n_threads);
-size_t mlxn_logprob_shared(const void *params, uint32_t n_threads);
-size_t mlxn_repeat_penalty_shared(const void *params, uint32_t n_threads);
-size_t mlxn_sample_list_shared(const void *params, uint32_t n_threads);
-size_t mlxn_sample_all_shared(const void *params, uint32_t n_threads);
+MLXN_SHARED(attention);
+MLXN_SHARED(qkv_prepare);
+MLXN_SHARED(matmul);
+MLXN_SHARED(matmul_group);
+MLXN_SHARED(embedding);
+MLXN_SHARED(screen_pack);
+MLXN_SHARED(screened_matmul);
+MLXN_SHARED(argmax);
+MLXN_SHARED(top_k);
+MLXN_SHARED(logprob);
+MLXN_SHARED(repeat_penalty);
+MLXN_SHARED(sample_list);
+MLXN_SHARED(sample_all);
 
-int mlxn_matmul_early(const void *args, uint32_t thread, uint32_t n_threads, mlxn_early_read *out);
-int mlxn_matmul_group_early(const void *args, uint32_t thread, uint32_t n_threads,
-                            mlxn_early_read *out);
+MLXN_EARLY(matmul);
+MLXN_EARLY(matmul_group);
 
 #endif

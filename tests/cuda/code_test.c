@@ -262,20 +262,6 @@ static int holds(const char *text)
     return same;
 }
 
-static void damage(const char *path, long at, int byte, long size)
-{
-    FILE *file = fopen(path, "r+b");
-    if (!file)
-        return;
-    if (size >= 0)
-        CHECK(ftruncate(fileno(file), size) == 0);
-    if (at >= 0) {
-        fseek(file, at, SEEK_SET);
-        fputc(byte, file);
-    }
-    fclose(file);
-}
-
 TEST(cuda_cache_distrusts_files)
 {
     char path[300], other[300];
@@ -289,12 +275,12 @@ TEST(cuda_cache_distrusts_files)
     REQUIRE(!stat(path, &info));
     for (long i = 0; i < info.st_size; i++) { /* every byte */
         store("some code");
-        damage(path, i, 0x5a, -1);
+        test_damage(path, i, 0x5a, -1);
         CHECK(!mlxn_kernel_cache_load(key, &code));
     }
     for (long size = 0; size < info.st_size + 3; size++) { /* cut off, or longer */
         store("some code");
-        damage(path, -1, 0, size);
+        test_damage(path, -1, 0, size);
         if (size == info.st_size)
             CHECK(holds("some code"));
         else

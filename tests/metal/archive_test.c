@@ -112,20 +112,6 @@ TEST(metal_archive_off)
     remove_folder();
 }
 
-/* Writes a byte, or cuts the file off (or lengthens it). */
-static void damage(const char *path, long at, int byte, long size)
-{
-    FILE *file = fopen(path, "r+b");
-    REQUIRE(file);
-    if (size >= 0)
-        CHECK(ftruncate(fileno(file), size) == 0);
-    if (at >= 0) {
-        fseek(file, at, SEEK_SET);
-        fputc(byte, file);
-    }
-    fclose(file);
-}
-
 /* A damaged archive or entry costs a compilation, which mends it. */
 TEST(metal_archive_distrusts_files)
 {
@@ -138,12 +124,12 @@ TEST(metal_archive_distrusts_files)
     for (int e = 0; e < 2; e++) {
         REQUIRE(files(endings[e], path, sizeof path) == 1 && !stat(path, &info));
         for (long at = 0; at < info.st_size; at += 5) {
-            damage(path, at, 0x5a, -1);
+            test_damage(path, at, 0x5a, -1);
             CHECK(use(&compiled, &archived) && compiled == 1);
             CHECK(use(&compiled, &archived) && compiled == 0);
         }
         for (long size = 0; size <= info.st_size + 7; size += 7) {
-            damage(path, -1, 0, size);
+            test_damage(path, -1, 0, size);
             CHECK(use(&compiled, &archived) && compiled == (size != info.st_size));
         }
     }
