@@ -31,6 +31,24 @@ static mlxn_status open_named(const mlxn_device_desc *desc, mlxn_device **out)
                      desc->backend, names);
 }
 
+/* The first that opens.  If none does, the failure of a device that is there says more than that
+ * another one is not. */
+static mlxn_status open_best(const mlxn_device_desc *desc, mlxn_device **out)
+{
+    char detail[512] = "";
+    mlxn_status failure = MLXN_ERR_NOT_FOUND;
+    for (int i = 0; mlxn_backends[i]; i++) {
+        mlxn_status status = mlxn_backends[i]->open(desc, out);
+        if (status == MLXN_OK)
+            return MLXN_OK;
+        if (*detail && (status == MLXN_ERR_NOT_FOUND || status == MLXN_ERR_UNSUPPORTED))
+            continue;
+        failure = status;
+        snprintf(detail, sizeof detail, "%s", mlxn_last_error());
+    }
+    return mlxn_fail(failure, "%s", detail);
+}
+
 mlxn_status mlxn_device_open_with(const mlxn_device_desc *desc, mlxn_device **out)
 {
     mlxn_device_desc d;
@@ -42,13 +60,7 @@ mlxn_status mlxn_device_open_with(const mlxn_device_desc *desc, mlxn_device **ou
         return mlxn_fail(MLXN_ERR_ARGUMENT, "device_open: index is %d, needs >= 0", d.index);
     if (d.backend)
         return open_named(&d, out);
-    mlxn_status status = MLXN_ERR_NOT_FOUND;
-    for (int i = 0; mlxn_backends[i]; i++) {
-        status = mlxn_backends[i]->open(&d, out);
-        if (status == MLXN_OK)
-            break;
-    }
-    return status;
+    return open_best(&d, out);
 }
 
 mlxn_status mlxn_device_init(mlxn_device *device, const char *backend, const mlxn_device_ops *ops)
