@@ -7,8 +7,8 @@
  */
 #include <math.h>
 #include <stdlib.h>
-#include "ops/check.h"
 #include <mlxn/ops/rope.h>
+#include "ops/check.h"
 
 static mlxn_status check_number(const char *name, double value, int ok, const char *domain)
 {
