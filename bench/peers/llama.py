@@ -6,7 +6,7 @@ it, which compiles for minutes) or in the one that --venv names; it is driven th
 own C functions, so that no Python runs between tokens but a call of llama_decode.  As llama-bench
 does: ppN decodes N random ids at once, tgN decodes N ids one by one after BOS, logits of the last
 token only; flash attention auto.  mlxn picks each next token greedily within its time; tg-greedy64 is
-the same with --screen, against the peer's tg64.
+the same with --screen, against the peer's tg64, for files that have a screen (a Q8_0 output matrix).
 
 Rounds alternate between the two, each in a fresh process with a warm-up; the ratio is mlxn / peer,
 the median over the rounds, with the smallest and the largest.  Peak memory is VmHWM of a process
@@ -124,7 +124,7 @@ def run_mlxn(o, tests, repetitions, *flags):
         return ",".join(t[2:] for t in tests if t.startswith(kind)) or "0"
     rows = json.loads(run_json([o.mlxn, "bench", "-m", o.model, "-t", str(o.threads), "-c",
                                 str(o.context), "-p", lengths("pp"), "-n", lengths("tg"), "-r",
-                                str(repetitions), "-o", "json", *flags]))
+                                str(repetitions), "-o", "json", "--matmul", o.matmul, *flags]))
     result = {row["test"]: row["avg_ts"] for row in rows}
     result["peak"] = rows[-1]["peak_memory_bytes"]
     return result
@@ -138,7 +138,8 @@ def run_peer(o, tests, repetitions, first_token=False):
 
 def mlxn_first_token(o):
     out = run_json([o.mlxn, "run", "-m", o.model, "-t", str(o.threads), "-c", str(o.context), "-p",
-                    PROMPT, "-n", "1", "--temp", "0", "--output", "jsonl"])
+                    PROMPT, "-n", "1", "--temp", "0", "--matmul", o.matmul, "--output",
+                    "jsonl"])
     return json.loads(out.splitlines()[-1])["first_token_seconds"]
 
 
@@ -169,18 +170,28 @@ def row(name, ours, theirs, unit):
     print(line, flush=True)
 
 
+def has_screen(o):
+    """Whether mlxn takes --screen for this file; it says why where it does not."""
+    done = subprocess.run([o.mlxn, "bench", "-m", o.model, "-c", str(o.context), "-p", "0", "-n", "1",
+                           "-r", "1", "--screen"], stdout=subprocess.DEVNULL)
+    return done.returncode == 0
+
+
 def compare(o, tests):
     ours, theirs = [], []
+    screened = has_screen(o)
     for _ in range(o.rounds):
         ours.append(run_mlxn(o, tests, o.repetitions))
-        ours[-1] |= {GREEDY: run_mlxn(o, ["tg64"], o.repetitions, "--screen")[GREEDY]}
+        if screened:
+            ours[-1] |= {GREEDY: run_mlxn(o, ["tg64"], o.repetitions, "--screen")[GREEDY]}
         if o.python:
             theirs.append(run_peer(o, tests, o.repetitions))
     print("| test                 | mlxn            | llama.cpp       |  ratio | spread         |\n"
           "| -------------------- | --------------- | --------------- | ------ | -------------- |")
     for test in tests:
         row(test, [r[test] for r in ours], [r[test] for r in theirs], "tok/s")
-    row(GREEDY, [r[GREEDY] for r in ours], [r["tg64"] for r in theirs], "tok/s")
+    if screened:
+        row(GREEDY, [r[GREEDY] for r in ours], [r["tg64"] for r in theirs], "tok/s")
     memory = run_mlxn(o, ["pp512", "tg64"], 1)["peak"] / 2**20
     first = min(mlxn_first_token(o) for _ in range(3))
     if not o.python:
@@ -204,6 +215,7 @@ def main():
     parser.add_argument("--install", action="store_true", help=f"install {PEER} if it is not there")
     parser.add_argument("-t", "--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("-c", "--context", type=int, default=2048)
+    parser.add_argument("--matmul", choices=["fast", "exact"], default="fast")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("-r", "--repetitions", type=int, default=3, help="runs in a round")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

@@ -107,11 +107,12 @@ CPU_INLINE void unpack_tile(mlxn_dtype dtype, unpack_group g, int64_t tile, vb u
 /* Four consecutive elements of k of a block format as exact floats, less the zero point. */
 CPU_INLINE void unpack_floats(vb u, float zero_point, vf out[4])
 {
-    const vf z = vf_set(zero_point);
-    out[0] = vf_sub(vi_to_float(vb_lane_byte(u, 0)), z);
-    out[1] = vf_sub(vi_to_float(vb_lane_byte(u, 1)), z);
-    out[2] = vf_sub(vi_to_float(vb_lane_byte(u, 2)), z);
-    out[3] = vf_sub(vi_to_float(vb_lane_byte(u, 3)), z);
+    const vi two_to_23 = vi_set(0x4b000000); /* as a float; a byte or-ed in is added to it */
+    const vf less = vf_set(8388608.0f + zero_point);
+    out[0] = vf_sub(vi_float_bits(vi_or(vb_lane_byte(u, 0), two_to_23)), less);
+    out[1] = vf_sub(vi_float_bits(vi_or(vb_lane_byte(u, 1), two_to_23)), less);
+    out[2] = vf_sub(vi_float_bits(vi_or(vb_lane_byte(u, 2), two_to_23)), less);
+    out[3] = vf_sub(vi_float_bits(vi_or(vb_lane_byte(u, 3), two_to_23)), less);
 }
 
 #endif
