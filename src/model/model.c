@@ -214,7 +214,7 @@ static mlxn_status sum_tensors(mlxn_model *m)
 static mlxn_status load(loader *l)
 {
     mlxn_model *m = l->model;
-    MLXN_TRY(gemma3_read_config(m->gguf, &m->config));
+    MLXN_TRY(mlxn_gemma3_read_config(m->gguf, &m->config));
     MLXN_TRY(sum_tensors(m));
     m->layers = calloc((size_t)m->config.layers, sizeof *m->layers);
     if (!m->layers)
