@@ -161,37 +161,37 @@ mlxn_status mlxn_device_wait(mlxn_device *device)
 
 /* ---- descriptors ---- */
 
-mlxn_status mlxn_desc_copy(const char *who, void *dst, size_t dst_size, const void *src)
+mlxn_status mlxn_desc_copy(const char *who, void *out, size_t bytes, const void *desc)
 {
     size_t size;
-    if (!src)
+    if (!desc)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: the descriptor is NULL", who);
-    memcpy(&size, src, sizeof size);
+    memcpy(&size, desc, sizeof size);
     if (size < sizeof size)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: the descriptor's size is %zu", who, size);
-    if (size == dst_size) {
-        memcpy(dst, src, size);
+    if (size == bytes) {
+        memcpy(out, desc, size);
         return MLXN_OK;
     }
-    for (size_t i = dst_size; i < size; i++)
-        if (((const unsigned char *)src)[i])
+    for (size_t i = bytes; i < size; i++)
+        if (((const unsigned char *)desc)[i])
             return mlxn_fail(MLXN_ERR_ARGUMENT,
                              "%s: the descriptor has %zu bytes, this library knows %zu", who, size,
-                             dst_size);
-    memset(dst, 0, dst_size);
-    memcpy(dst, src, size < dst_size ? size : dst_size);
-    memcpy(dst, &dst_size, sizeof dst_size);
+                             bytes);
+    memset(out, 0, bytes);
+    memcpy(out, desc, size < bytes ? size : bytes);
+    memcpy(out, &bytes, sizeof bytes);
     return MLXN_OK;
 }
 
-mlxn_status mlxn_info_check(const char *who, const void *info, size_t size)
+mlxn_status mlxn_info_check(const char *who, const void *info, size_t bytes)
 {
     size_t given;
     if (!info)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: the struct to fill is NULL", who);
     memcpy(&given, info, sizeof given);
-    if (given != size)
+    if (given != bytes)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: the struct's size is %zu, needs %zu", who, given,
-                         size);
+                         bytes);
     return MLXN_OK;
 }

@@ -45,9 +45,6 @@ static mlxn_status create_buffers(mlxn_session *s)
 
 static mlxn_status check_desc(const mlxn_session_desc *d)
 {
-    if (!d || d->size != sizeof *d)
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "session_create: the descriptor is %s",
-                         d ? "of another size" : "NULL");
     if (!d->model)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_create: model is NULL");
     if (d->context < 1 || d->context > d->model->config.context)
@@ -74,20 +71,22 @@ mlxn_status mlxn_session_create(const mlxn_session_desc *desc, mlxn_session **ou
     if (!out)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_create: out is NULL");
     *out = NULL;
-    MLXN_TRY(check_desc(desc));
+    mlxn_session_desc d;
+    MLXN_TRY(mlxn_desc_copy("session_create", &d, sizeof d, desc));
+    MLXN_TRY(check_desc(&d));
     mlxn_session *s = calloc(1, sizeof *s);
     if (!s)
         return mlxn_fail(MLXN_ERR_MEMORY, "session_create: out of memory");
-    s->model = mlxn_model_retain(desc->model);
-    s->context = desc->context;
-    s->screen_top = desc->screen_top;
-    s->chunk = desc->chunk ? desc->chunk : DEFAULT_CHUNK;
+    s->model = mlxn_model_retain(d.model);
+    s->context = d.context;
+    s->screen_top = d.screen_top;
+    s->chunk = d.chunk ? d.chunk : DEFAULT_CHUNK;
     if (s->chunk > s->context)
         s->chunk = s->context;
     int64_t window = s->model->config.window;
     s->pass = (gemma3_pass){
         .model = s->model,
-        .matmul = desc->matmul,
+        .matmul = d.matmul,
         .context = s->context,
         .local_slots = window + s->chunk - 1 < s->context ? window + s->chunk - 1 : s->context};
     s->sampling = (mlxn_sampling){
@@ -285,11 +284,9 @@ mlxn_status mlxn_session_logits(mlxn_session *s, const float **out)
 
 mlxn_status mlxn_session_get_stats(const mlxn_session *s, mlxn_session_stats *stats)
 {
-    if (!s || !stats || stats->size != sizeof *stats)
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "session_get_stats: %s",
-                         !s       ? "session is NULL"
-                         : !stats ? "stats is NULL"
-                                  : "the struct has another size");
+    if (!s)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "session_get_stats: session is NULL");
+    MLXN_TRY(mlxn_info_check("session_get_stats", stats, sizeof *stats));
     *stats = (mlxn_session_stats){.size = sizeof *stats,
                                   .step_dispatches = mlxn_graph_dispatches(s->step),
                                   .step_barriers = mlxn_graph_barriers(s->step),

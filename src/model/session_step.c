@@ -17,9 +17,6 @@ static double now(void)
 
 static mlxn_status check_sampling(const mlxn_sampling *p)
 {
-    if (!p || p->size != sizeof *p)
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "session_set_sampling: the struct is %s",
-                         p ? "of another size" : "NULL");
     if (!(p->temperature >= 0) || !isfinite(p->temperature))
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_set_sampling: temperature is %g, needs >= 0",
                          (double)p->temperature);
@@ -43,8 +40,10 @@ mlxn_status mlxn_session_set_sampling(mlxn_session *s, const mlxn_sampling *samp
 {
     if (!s)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_set_sampling: session is NULL");
-    MLXN_TRY(check_sampling(sampling));
-    s->sampling = *sampling;
+    mlxn_sampling p;
+    MLXN_TRY(mlxn_desc_copy("session_set_sampling", &p, sizeof p, sampling));
+    MLXN_TRY(check_sampling(&p));
+    s->sampling = p;
     mlxn_graph_release(s->step);
     s->step = NULL;
     return MLXN_OK;
