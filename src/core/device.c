@@ -31,6 +31,24 @@ static mlxn_status open_named(const mlxn_device_desc *desc, mlxn_device **out)
                      desc->backend, names);
 }
 
+/* The first that opens.  Else the failure is that of the last backend which this machine has: that
+ * it lacks the others is not what went wrong. */
+static mlxn_status open_best(const mlxn_device_desc *desc, mlxn_device **out)
+{
+    mlxn_status status = MLXN_ERR_UNSUPPORTED;
+    char detail[256] = "device_open: no backend of this build runs on this machine";
+    for (int i = 0; mlxn_backends[i]; i++) {
+        mlxn_status tried = mlxn_backends[i]->open(desc, out);
+        if (tried == MLXN_OK)
+            return MLXN_OK;
+        if (tried != MLXN_ERR_UNSUPPORTED) {
+            status = tried;
+            snprintf(detail, sizeof detail, "%s", mlxn_last_error());
+        }
+    }
+    return mlxn_fail(status, "%s", detail);
+}
+
 mlxn_status mlxn_device_open_with(const mlxn_device_desc *desc, mlxn_device **out)
 {
     mlxn_device_desc d;
@@ -42,13 +60,7 @@ mlxn_status mlxn_device_open_with(const mlxn_device_desc *desc, mlxn_device **ou
         return mlxn_fail(MLXN_ERR_ARGUMENT, "device_open: index is %d, needs >= 0", d.index);
     if (d.backend)
         return open_named(&d, out);
-    mlxn_status status = MLXN_ERR_NOT_FOUND;
-    for (int i = 0; mlxn_backends[i]; i++) {
-        status = mlxn_backends[i]->open(&d, out);
-        if (status == MLXN_OK)
-            break;
-    }
-    return status;
+    return open_best(&d, out);
 }
 
 mlxn_status mlxn_device_init(mlxn_device *device, const char *backend, const mlxn_device_ops *ops)
