@@ -122,7 +122,8 @@ mlxn_status cache_hash(int fd, const char *path, char hex[SHA256_HEX])
 mlxn_status cache_identify(const char *model, const char *path, char hex[SHA256_HEX])
 {
     const known_model *known = cache_known(model ? model : DEFAULT_MODEL);
-    if (known) {
+    struct stat info;
+    if (known && !stat(path, &info) && (uint64_t)info.st_size == known->bytes) {
         snprintf(hex, SHA256_HEX, "%s", known->sha256);
         return MLXN_OK;
     }

@@ -1,5 +1,7 @@
-/* parts_test.c - the command's parts: SHA-256, JSON, top K. */
+/* parts_test.c - the command's parts: SHA-256, JSON, top K, the cache. */
+#include <unistd.h>
 #include "../test.h"
+#include "cli/cache.h"
 #include "cli/json.h"
 #include "cli/sha256.h"
 #include "cli/topk.h"
@@ -153,4 +155,20 @@ TEST(cli_top_k_against_sorting)
             CHECK(top[j].id == best);
         }
     }
+}
+
+/* A screen is kept under this sum: that of another file would rule out the wrong rows. */
+TEST(cli_cache_identifies_what_is_there)
+{
+    const known_model *known = cache_known(DEFAULT_MODEL);
+    char path[] = "/tmp/mlxn-identify-XXXXXX", hex[SHA256_HEX];
+    int fd = mkstemp(path);
+    REQUIRE(known && fd >= 0 && write(fd, "abc", 3) == 3);
+    CHECK_STATUS(cache_identify(DEFAULT_MODEL, path, hex), MLXN_OK);
+    CHECK(!strcmp(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
+    CHECK(!ftruncate(fd, (off_t)known->bytes)); /* sparse, and not read */
+    CHECK_STATUS(cache_identify(NULL, path, hex), MLXN_OK);
+    CHECK(!strcmp(hex, known->sha256));
+    close(fd);
+    unlink(path);
 }
