@@ -166,6 +166,9 @@ static mlxn_status unpack(const char *scratch, const char *member, uint64_t byte
     pid_t pid;
     if (pipe(ends))
         return mlxn_fail(MLXN_ERR_IO, "pipe: %s", strerror(errno));
+    /* A child that had the reading end too would never see that we have stopped reading. */
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    fcntl(ends[1], F_SETFD, FD_CLOEXEC);
     mlxn_status status = spawn(argv, ends[1], STDERR_FILENO, NULL, &pid);
     close(ends[1]);
     if (status == MLXN_OK) {

@@ -21,8 +21,18 @@ MLXN_EXTERN_C_BEGIN
 
 /* Descriptors.  Each starts with its size, so that it can grow: MLXN_DESC(type, .field = value)
  * is the address of a compound literal with the size filled in.  Size 0 is an error, a size larger
- * than the library knows is accepted if the unknown tail is zero, a smaller one reads as zeros. */
+ * than the library knows is accepted if the unknown tail is zero, a smaller one reads as zeros.
+ * Structs that the library fills start with their size too, set by the caller; it must be the one
+ * that the library knows. */
 #define MLXN_DESC(type, ...) (&(type){.size = sizeof(type), __VA_ARGS__})
+
+/* The two rules, for layers on top that have descriptors of their own (model.h is one): `desc`, of
+ * whatever size, into the `bytes` of `out`, whose size becomes `bytes`; and whether `info` has that
+ * size.  MLXN_ERR_ARGUMENT with a text that `who` begins: NULL, or a size that will not do. */
+MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_desc_copy(const char *who, void *out, size_t bytes,
+                                                    const void *desc);
+MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_info_check(const char *who, const void *info,
+                                                     size_t bytes);
 
 typedef struct mlxn_device mlxn_device;
 

@@ -2,10 +2,7 @@
  *
  * A model holds the prepared weights and is shared by sessions; a session holds a KV cache, a
  * position and the recorded graphs.  A model may be used by many threads, a session by one at a
- * time.  Architectures: gemma3.
- *
- * The structs here must have the very size that the library knows, the ones it fills too: unlike
- * the descriptors of device.h they are not yet read at other sizes. */
+ * time.  Architectures: gemma3. */
 #ifndef MLXN_MODEL_H
 #define MLXN_MODEL_H
 

@@ -31,22 +31,22 @@ static mlxn_status open_named(const mlxn_device_desc *desc, mlxn_device **out)
                      desc->backend, names);
 }
 
-/* The first that opens.  If none does, the failure of a device that is there says more than that
- * another one is not. */
+/* The first that opens.  Else the failure is that of the last backend which this machine has: that
+ * it lacks the others is not what went wrong. */
 static mlxn_status open_best(const mlxn_device_desc *desc, mlxn_device **out)
 {
-    char detail[512] = "";
-    mlxn_status failure = MLXN_ERR_NOT_FOUND;
+    mlxn_status status = MLXN_ERR_UNSUPPORTED;
+    char detail[256] = "device_open: no backend of this build runs on this machine";
     for (int i = 0; mlxn_backends[i]; i++) {
-        mlxn_status status = mlxn_backends[i]->open(desc, out);
-        if (status == MLXN_OK)
+        mlxn_status tried = mlxn_backends[i]->open(desc, out);
+        if (tried == MLXN_OK)
             return MLXN_OK;
-        if (*detail && (status == MLXN_ERR_NOT_FOUND || status == MLXN_ERR_UNSUPPORTED))
-            continue;
-        failure = status;
-        snprintf(detail, sizeof detail, "%s", mlxn_last_error());
+        if (tried != MLXN_ERR_UNSUPPORTED) {
+            status = tried;
+            snprintf(detail, sizeof detail, "%s", mlxn_last_error());
+        }
     }
-    return mlxn_fail(failure, "%s", detail);
+    return mlxn_fail(status, "%s", detail);
 }
 
 mlxn_status mlxn_device_open_with(const mlxn_device_desc *desc, mlxn_device **out)
@@ -173,37 +173,37 @@ mlxn_status mlxn_device_wait(mlxn_device *device)
 
 /* ---- descriptors ---- */
 
-mlxn_status mlxn_desc_copy(const char *who, void *dst, size_t dst_size, const void *src)
+mlxn_status mlxn_desc_copy(const char *who, void *out, size_t bytes, const void *desc)
 {
     size_t size;
-    if (!src)
+    if (!desc)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: the descriptor is NULL", who);
-    memcpy(&size, src, sizeof size);
+    memcpy(&size, desc, sizeof size);
     if (size < sizeof size)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: the descriptor's size is %zu", who, size);
-    if (size == dst_size) {
-        memcpy(dst, src, size);
+    if (size == bytes) {
+        memcpy(out, desc, size);
         return MLXN_OK;
     }
-    for (size_t i = dst_size; i < size; i++)
-        if (((const unsigned char *)src)[i])
+    for (size_t i = bytes; i < size; i++)
+        if (((const unsigned char *)desc)[i])
             return mlxn_fail(MLXN_ERR_ARGUMENT,
                              "%s: the descriptor has %zu bytes, this library knows %zu", who, size,
-                             dst_size);
-    memset(dst, 0, dst_size);
-    memcpy(dst, src, size < dst_size ? size : dst_size);
-    memcpy(dst, &dst_size, sizeof dst_size);
+                             bytes);
+    memset(out, 0, bytes);
+    memcpy(out, desc, size < bytes ? size : bytes);
+    memcpy(out, &bytes, sizeof bytes);
     return MLXN_OK;
 }
 
-mlxn_status mlxn_info_check(const char *who, const void *info, size_t size)
+mlxn_status mlxn_info_check(const char *who, const void *info, size_t bytes)
 {
     size_t given;
     if (!info)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: the struct to fill is NULL", who);
     memcpy(&given, info, sizeof given);
-    if (given != size)
+    if (given != bytes)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: the struct's size is %zu, needs %zu", who, given,
-                         size);
+                         bytes);
     return MLXN_OK;
 }

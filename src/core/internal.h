@@ -300,13 +300,7 @@ mlxn_status mlxn_launch_kernel(mlxn_encoder *encoder, mlxn_kernel *kernel,
                                size_t args_bytes, const mlxn_grid *grid);
 mlxn_status mlxn_kernel_find(mlxn_device *device, const char *name, mlxn_kernel **out);
 
-/* ---- descriptors and sizes ---- */
-
-/* Copies a caller's descriptor of src_size bytes (its first member) into dst, per the rule at
- * MLXN_DESC. */
-mlxn_status mlxn_desc_copy(const char *who, void *dst, size_t dst_size, const void *src);
-/* For structs that the caller sizes and the library fills: the bytes to write. */
-mlxn_status mlxn_info_check(const char *who, const void *info, size_t size);
+/* ---- sizes ---- */
 
 static inline int mlxn_mul_overflows(size_t a, size_t b, size_t *out)
 {

@@ -108,8 +108,7 @@ static mlxn_status map_file(const char *path, uint64_t offset, size_t bytes, map
     struct stat info;
     mlxn_status status = MLXN_OK;
     mapping *map = malloc(sizeof *map);
-    /* Not to wait for a pipe's writer: it is refused. */
-    int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO has no writer yet */
     if (!map)
         status = mlxn_fail(MLXN_ERR_MEMORY, "%s: no memory for its description", path);
     else if (file < 0 || fstat(file, &info))

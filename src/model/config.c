@@ -85,7 +85,7 @@ static mlxn_status read_shape(const mlxn_gguf *gguf, gemma3_config *c)
     return MLXN_OK;
 }
 
-mlxn_status gemma3_read_config(const mlxn_gguf *gguf, gemma3_config *c)
+mlxn_status mlxn_gemma3_read_config(const mlxn_gguf *gguf, gemma3_config *c)
 {
     double eps, factor, softcap = 0;
     MLXN_TRY(check_architecture(gguf));
@@ -107,7 +107,7 @@ mlxn_status gemma3_read_config(const mlxn_gguf *gguf, gemma3_config *c)
     return MLXN_OK;
 }
 
-int gemma3_is_global(const gemma3_config *config, int64_t layer)
+int mlxn_gemma3_is_global(const gemma3_config *config, int64_t layer)
 {
     return layer % config->window_pattern == config->window_pattern - 1;
 }

@@ -18,7 +18,7 @@ static mlxn_buffer **as_array(gemma3_activations *a)
     return (mlxn_buffer **)a;
 }
 
-void gemma3_activations_release(gemma3_activations *a)
+void mlxn_gemma3_activations_release(gemma3_activations *a)
 {
     for (size_t i = 0; i < ACTIVATION_COUNT; i++)
         mlxn_buffer_release(as_array(a)[i]);
@@ -63,18 +63,18 @@ static mlxn_status create_all(const mlxn_model *m, int64_t rows, gemma3_activati
     return create(m, MLXN_F32, rows, c->feed_forward, &a->gated);
 }
 
-mlxn_status gemma3_activations_create(const mlxn_model *model, int64_t rows,
-                                      gemma3_activations *out)
+mlxn_status mlxn_gemma3_activations_create(const mlxn_model *model, int64_t rows,
+                                           gemma3_activations *out)
 {
     *out = (gemma3_activations){0};
     mlxn_status status = create_all(model, rows, out);
     if (status != MLXN_OK)
-        gemma3_activations_release(out);
+        mlxn_gemma3_activations_release(out);
     return status;
 }
 
-mlxn_status gemma3_activations_slice(const gemma3_activations *a, int64_t start, int64_t count,
-                                     gemma3_activations *out)
+mlxn_status mlxn_gemma3_activations_slice(const gemma3_activations *a, int64_t start, int64_t count,
+                                          gemma3_activations *out)
 {
     gemma3_activations from = *a;
     *out = (gemma3_activations){0};
@@ -82,7 +82,7 @@ mlxn_status gemma3_activations_slice(const gemma3_activations *a, int64_t start,
         mlxn_status status =
             mlxn_buffer_slice(as_array(&from)[i], 0, start, count, &as_array(out)[i]);
         if (status != MLXN_OK) {
-            gemma3_activations_release(out);
+            mlxn_gemma3_activations_release(out);
             return status;
         }
     }
@@ -102,7 +102,7 @@ static mlxn_status record_qkv(mlxn_encoder *encoder, const gemma3_pass *pass, in
 {
     const mlxn_model *m = pass->model;
     const gemma3_layer *layer = &m->layers[i];
-    const int global = gemma3_is_global(&m->config, i);
+    const int global = mlxn_gemma3_is_global(&m->config, i);
     MLXN_TRY(mlxn_matmul_group(
         encoder,
         MLXN_DESC(mlxn_matmul_group_args, .input = a->normed,
@@ -134,7 +134,7 @@ static mlxn_status record_attention(mlxn_encoder *encoder, const gemma3_pass *pa
                                     const gemma3_activations *a)
 {
     const gemma3_config *c = &pass->model->config;
-    const int global = gemma3_is_global(c, i);
+    const int global = mlxn_gemma3_is_global(c, i);
     MLXN_TRY(mlxn_attention(
         encoder, MLXN_DESC(mlxn_attention_args, .q = a->q, .k = pass->caches[i].k,
                            .v = pass->caches[i].v, .output = a->attended, .positions = a->positions,
@@ -166,8 +166,8 @@ static mlxn_status record_feed_forward(mlxn_encoder *encoder, const gemma3_pass 
     return multiply(encoder, pass, a->gated, layer->down, a->mixed);
 }
 
-mlxn_status gemma3_record(mlxn_encoder *encoder, const gemma3_pass *pass,
-                          const gemma3_activations *a, const gemma3_activations *tail)
+mlxn_status mlxn_gemma3_record(mlxn_encoder *encoder, const gemma3_pass *pass,
+                               const gemma3_activations *a, const gemma3_activations *tail)
 {
     const mlxn_model *m = pass->model;
     const gemma3_config *c = &m->config;
@@ -193,8 +193,8 @@ mlxn_status gemma3_record(mlxn_encoder *encoder, const gemma3_pass *pass,
     return MLXN_OK;
 }
 
-mlxn_status gemma3_record_logits(mlxn_encoder *encoder, const gemma3_pass *pass,
-                                 mlxn_buffer *normed, mlxn_buffer *logits)
+mlxn_status mlxn_gemma3_record_logits(mlxn_encoder *encoder, const gemma3_pass *pass,
+                                      mlxn_buffer *normed, mlxn_buffer *logits)
 {
     const float cap = pass->model->config.final_softcap;
     MLXN_TRY(multiply(encoder, pass, normed, pass->model->output, logits));

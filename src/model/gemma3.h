@@ -18,9 +18,9 @@ typedef struct gemma3_config {
     double theta_global, theta_local, scale_global;
 } gemma3_config;
 
-mlxn_status gemma3_read_config(const mlxn_gguf *gguf, gemma3_config *config);
+mlxn_status mlxn_gemma3_read_config(const mlxn_gguf *gguf, gemma3_config *config);
 /* Whether layer i sees all keys; the others see `window` of them. */
-int gemma3_is_global(const gemma3_config *config, int64_t layer);
+int mlxn_gemma3_is_global(const gemma3_config *config, int64_t layer);
 
 /* ---- model.c ---- */
 
@@ -68,20 +68,20 @@ typedef struct gemma3_pass {
     gemma3_cache *caches; /* one a layer */
 } gemma3_pass;
 
-mlxn_status gemma3_activations_create(const mlxn_model *model, int64_t rows,
-                                      gemma3_activations *out);
+mlxn_status mlxn_gemma3_activations_create(const mlxn_model *model, int64_t rows,
+                                           gemma3_activations *out);
 /* Views of rows [start, start + count). */
-mlxn_status gemma3_activations_slice(const gemma3_activations *a, int64_t start, int64_t count,
-                                     gemma3_activations *out);
-void gemma3_activations_release(gemma3_activations *a);
+mlxn_status mlxn_gemma3_activations_slice(const gemma3_activations *a, int64_t start, int64_t count,
+                                          gemma3_activations *out);
+void mlxn_gemma3_activations_release(gemma3_activations *a);
 
 /* Records embedding, all layers and the final norm for the tokens of `a`; `tail` holds the last
  * tokens of `a`, the ones whose final norm (tail->normed) is wanted: the last layer is computed for
  * them alone.  NULL: only the cache is wanted. */
-mlxn_status gemma3_record(mlxn_encoder *encoder, const gemma3_pass *pass,
-                          const gemma3_activations *a, const gemma3_activations *tail);
+mlxn_status mlxn_gemma3_record(mlxn_encoder *encoder, const gemma3_pass *pass,
+                               const gemma3_activations *a, const gemma3_activations *tail);
 /* Records logits = output matrix times normed, soft-capped where the model says so. */
-mlxn_status gemma3_record_logits(mlxn_encoder *encoder, const gemma3_pass *pass,
-                                 mlxn_buffer *normed, mlxn_buffer *logits);
+mlxn_status mlxn_gemma3_record_logits(mlxn_encoder *encoder, const gemma3_pass *pass,
+                                      mlxn_buffer *normed, mlxn_buffer *logits);
 
 #endif

@@ -424,8 +424,7 @@ mlxn_status mlxn_gguf_open(const char *path, mlxn_gguf **out)
     if (!path || !out)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "gguf open: path or out is NULL");
     MLXN_TRY(create(path, &g));
-    /* Not to wait for a pipe's writer: it is refused. */
-    int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO has no writer yet */
     mlxn_status status = file < 0 ? io_failure(path, "open") : map_file(g, file);
     if (file >= 0)
         close(file);

@@ -287,14 +287,14 @@ int64_t mlxn_gguf_tensor_count(const mlxn_gguf *gguf)
 
 mlxn_status mlxn_gguf_get_tensor(const mlxn_gguf *gguf, int64_t index, mlxn_gguf_tensor *out)
 {
-    if (!gguf || !out || out->size < sizeof *out)
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "gguf get tensor: NULL, or out->size is not set");
+    if (!gguf)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "gguf_get_tensor: gguf is NULL");
+    MLXN_TRY(mlxn_info_check("gguf_get_tensor", out, sizeof *out));
     if (index < 0 || index >= gguf->tensor_count)
         return mlxn_fail(MLXN_ERR_BOUNDS, "%s: tensor %lld of %lld", gguf->path, (long long)index,
                          (long long)gguf->tensor_count);
-    size_t size = out->size;
     *out = gguf->tensors[index];
-    out->size = size;
+    out->size = sizeof *out;
     return MLXN_OK;
 }
 

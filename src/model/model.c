@@ -216,7 +216,7 @@ static mlxn_status sum_tensors(mlxn_model *m)
 static mlxn_status load(loader *l)
 {
     mlxn_model *m = l->model;
-    MLXN_TRY(gemma3_read_config(m->gguf, &m->config));
+    MLXN_TRY(mlxn_gemma3_read_config(m->gguf, &m->config));
     MLXN_TRY(sum_tensors(m));
     m->layers = calloc((size_t)m->config.layers, sizeof *m->layers);
     if (!m->layers)
@@ -233,20 +233,19 @@ mlxn_status mlxn_model_create(const mlxn_model_desc *desc, mlxn_model **out)
     if (!out)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "model_create: out is NULL");
     *out = NULL;
-    if (!desc || desc->size != sizeof *desc)
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "model_create: the descriptor is %s",
-                         desc ? "of another size" : "NULL");
-    if (!desc->device || !desc->gguf)
+    mlxn_model_desc d;
+    MLXN_TRY(mlxn_desc_copy("model_create", &d, sizeof d, desc));
+    if (!d.device || !d.gguf)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "model_create: %s is NULL",
-                         desc->device ? "gguf" : "device");
+                         d.device ? "gguf" : "device");
     mlxn_model *model = calloc(1, sizeof *model);
     if (!model)
         return mlxn_fail(MLXN_ERR_MEMORY, "model_create: out of memory");
     atomic_init(&model->refs, 1);
-    model->device = mlxn_device_retain(desc->device);
-    model->gguf = mlxn_gguf_retain(desc->gguf);
+    model->device = mlxn_device_retain(d.device);
+    model->gguf = mlxn_gguf_retain(d.gguf);
     model->prepare = mlxn_qkv_prepare;
-    loader l = {.model = model, .desc = desc};
+    loader l = {.model = model, .desc = &d};
     mlxn_status status = load(&l);
     if (status != MLXN_OK) {
         mlxn_model_release(model);
@@ -293,11 +292,9 @@ void mlxn_model_release(mlxn_model *model)
 
 mlxn_status mlxn_model_get_info(const mlxn_model *model, mlxn_model_info *info)
 {
-    if (!model || !info || info->size != sizeof *info)
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "model_get_info: %s",
-                         !model  ? "model is NULL"
-                         : !info ? "info is NULL"
-                                 : "the struct has another size");
+    if (!model)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "model_get_info: model is NULL");
+    MLXN_TRY(mlxn_info_check("model_get_info", info, sizeof *info));
     const gemma3_config *c = &model->config;
     *info = (mlxn_model_info){.size = sizeof *info,
                               .architecture = "gemma3",

@@ -19,7 +19,7 @@ static mlxn_status create_caches(mlxn_session *s)
     if (!s->pass.caches)
         return mlxn_fail(MLXN_ERR_MEMORY, "session_create: out of memory");
     for (int64_t i = 0; i < c->layers; i++) {
-        const int64_t slots = gemma3_is_global(c, i) ? s->context : s->pass.local_slots;
+        const int64_t slots = mlxn_gemma3_is_global(c, i) ? s->context : s->pass.local_slots;
         const int64_t shape[] = {slots, c->kv_heads, c->head_dim};
         MLXN_TRY(mlxn_buffer_create(s->model->device, dtype, 3, shape, &s->pass.caches[i].k));
         MLXN_TRY(mlxn_buffer_create(s->model->device, dtype, 3, shape, &s->pass.caches[i].v));
@@ -31,8 +31,8 @@ static mlxn_status create_buffers(mlxn_session *s)
 {
     mlxn_device *device = s->model->device;
     const int64_t vocab = s->model->config.vocab, one[] = {1}, logits[] = {1, vocab};
-    MLXN_TRY(gemma3_activations_create(s->model, s->chunk, &s->rows));
-    MLXN_TRY(gemma3_activations_slice(&s->rows, 0, 1, &s->one));
+    MLXN_TRY(mlxn_gemma3_activations_create(s->model, s->chunk, &s->rows));
+    MLXN_TRY(mlxn_gemma3_activations_slice(&s->rows, 0, 1, &s->one));
     MLXN_TRY(mlxn_buffer_create(device, MLXN_F32, 2, logits, &s->logits));
     MLXN_TRY(mlxn_buffer_view(s->logits, MLXN_F32, 1, &vocab, NULL, 0, &s->logits_flat));
     MLXN_TRY(mlxn_buffer_create(device, MLXN_F32, 1, &vocab, &s->penalised));
@@ -45,9 +45,6 @@ static mlxn_status create_buffers(mlxn_session *s)
 
 static mlxn_status check_desc(const mlxn_session_desc *d)
 {
-    if (!d || d->size != sizeof *d)
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "session_create: the descriptor is %s",
-                         d ? "of another size" : "NULL");
     if (!d->model)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_create: model is NULL");
     if (d->context < 1 || d->context > d->model->config.context)
@@ -74,20 +71,22 @@ mlxn_status mlxn_session_create(const mlxn_session_desc *desc, mlxn_session **ou
     if (!out)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_create: out is NULL");
     *out = NULL;
-    MLXN_TRY(check_desc(desc));
+    mlxn_session_desc d;
+    MLXN_TRY(mlxn_desc_copy("session_create", &d, sizeof d, desc));
+    MLXN_TRY(check_desc(&d));
     mlxn_session *s = calloc(1, sizeof *s);
     if (!s)
         return mlxn_fail(MLXN_ERR_MEMORY, "session_create: out of memory");
-    s->model = mlxn_model_retain(desc->model);
-    s->context = desc->context;
-    s->screen_top = desc->screen_top;
-    s->chunk = desc->chunk ? desc->chunk : DEFAULT_CHUNK;
+    s->model = mlxn_model_retain(d.model);
+    s->context = d.context;
+    s->screen_top = d.screen_top;
+    s->chunk = d.chunk ? d.chunk : DEFAULT_CHUNK;
     if (s->chunk > s->context)
         s->chunk = s->context;
     int64_t window = s->model->config.window;
     s->pass = (gemma3_pass){
         .model = s->model,
-        .matmul = desc->matmul,
+        .matmul = d.matmul,
         .context = s->context,
         .local_slots = window + s->chunk - 1 < s->context ? window + s->chunk - 1 : s->context};
     s->sampling = (mlxn_sampling){
@@ -111,8 +110,8 @@ void mlxn_session_release(mlxn_session *s)
         return;
     mlxn_encoder_release(s->encoder);
     mlxn_graph_release(s->step);
-    gemma3_activations_release(&s->rows);
-    gemma3_activations_release(&s->one);
+    mlxn_gemma3_activations_release(&s->rows);
+    mlxn_gemma3_activations_release(&s->one);
     for (int64_t i = 0; s->pass.caches && i < s->model->config.layers; i++) {
         mlxn_buffer_release(s->pass.caches[i].k);
         mlxn_buffer_release(s->pass.caches[i].v);
@@ -144,8 +143,8 @@ int64_t mlxn_session_position(const mlxn_session *s)
 
 /* ---- feeding ---- */
 
-mlxn_status session_check_feed(const mlxn_session *s, const char *who, const int32_t *ids,
-                               size_t count)
+mlxn_status mlxn_session_check_feed(const mlxn_session *s, const char *who, const int32_t *ids,
+                                    size_t count)
 {
     if (!s || (!ids && count))
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: %s is NULL", who, s ? "ids" : "session");
@@ -160,7 +159,7 @@ mlxn_status session_check_feed(const mlxn_session *s, const char *who, const int
     return MLXN_OK;
 }
 
-mlxn_status session_write_inputs(mlxn_session *s, const int32_t *ids, int64_t n)
+mlxn_status mlxn_session_write_inputs(mlxn_session *s, const int32_t *ids, int64_t n)
 {
     const size_t bytes = (size_t)n * sizeof(int32_t);
     int32_t *values = malloc(2 * bytes);
@@ -179,13 +178,13 @@ mlxn_status session_write_inputs(mlxn_session *s, const int32_t *ids, int64_t n)
     return status;
 }
 
-mlxn_status session_commit_and_wait(mlxn_session *s)
+mlxn_status mlxn_session_commit_and_wait(mlxn_session *s)
 {
     MLXN_TRY(mlxn_encoder_commit(s->encoder));
     return mlxn_encoder_wait(s->encoder);
 }
 
-mlxn_status session_read_rows(mlxn_session *s, mlxn_buffer *rows, const float **out)
+mlxn_status mlxn_session_read_rows(mlxn_session *s, mlxn_buffer *rows, const float **out)
 {
     const size_t bytes = mlxn_buffer_bytes(rows);
     void *host = NULL;
@@ -204,10 +203,10 @@ mlxn_status session_read_rows(mlxn_session *s, mlxn_buffer *rows, const float **
     return mlxn_buffer_read(rows, 0, s->copy, bytes);
 }
 
-mlxn_status session_record_logits(mlxn_session *s, mlxn_buffer *normed)
+mlxn_status mlxn_session_record_logits(mlxn_session *s, mlxn_buffer *normed)
 {
     if (!session_is_screened(s))
-        return gemma3_record_logits(s->encoder, &s->pass, normed, s->logits);
+        return mlxn_gemma3_record_logits(s->encoder, &s->pass, normed, s->logits);
     return mlxn_screened_matmul(s->encoder,
                                 MLXN_DESC(mlxn_screened_matmul_args, .input = normed,
                                           .weight = s->model->output, .screen = s->model->screen,
@@ -215,38 +214,38 @@ mlxn_status session_record_logits(mlxn_session *s, mlxn_buffer *normed)
                                           .k = s->screen_top, .mode = s->pass.matmul));
 }
 
-mlxn_status session_complete_logits(mlxn_session *s)
+mlxn_status mlxn_session_complete_logits(mlxn_session *s)
 {
     mlxn_buffer *normed = NULL;
     if (!s->has_screened || session_is_screened(s))
         return MLXN_OK;
     MLXN_TRY(mlxn_encoder_reset(s->encoder));
     MLXN_TRY(mlxn_buffer_slice(s->rows.normed, 0, s->last_row, 1, &normed));
-    mlxn_status status = gemma3_record_logits(s->encoder, &s->pass, normed, s->logits);
+    mlxn_status status = mlxn_gemma3_record_logits(s->encoder, &s->pass, normed, s->logits);
     mlxn_buffer_release(normed);
     MLXN_TRY(status);
-    MLXN_TRY(session_commit_and_wait(s));
+    MLXN_TRY(mlxn_session_commit_and_wait(s));
     s->has_screened = 0;
     return MLXN_OK;
 }
 
-mlxn_status session_feed_chunk(mlxn_session *s, const int32_t *ids, int64_t n, int64_t wanted,
-                               int with_logits)
+mlxn_status mlxn_session_feed_chunk(mlxn_session *s, const int32_t *ids, int64_t n, int64_t wanted,
+                                    int with_logits)
 {
     gemma3_activations a = {0}, tail = {0};
     MLXN_TRY(mlxn_encoder_reset(s->encoder));
-    MLXN_TRY(session_write_inputs(s, ids, n));
-    mlxn_status status = gemma3_activations_slice(&s->rows, 0, n, &a);
+    MLXN_TRY(mlxn_session_write_inputs(s, ids, n));
+    mlxn_status status = mlxn_gemma3_activations_slice(&s->rows, 0, n, &a);
     if (status == MLXN_OK && wanted)
-        status = gemma3_activations_slice(&s->rows, n - wanted, wanted, &tail);
+        status = mlxn_gemma3_activations_slice(&s->rows, n - wanted, wanted, &tail);
     if (status == MLXN_OK)
-        status = gemma3_record(s->encoder, &s->pass, &a, wanted ? &tail : NULL);
+        status = mlxn_gemma3_record(s->encoder, &s->pass, &a, wanted ? &tail : NULL);
     if (status == MLXN_OK && with_logits)
-        status = session_record_logits(s, tail.normed);
+        status = mlxn_session_record_logits(s, tail.normed);
     if (status == MLXN_OK)
-        status = session_commit_and_wait(s);
-    gemma3_activations_release(&a);
-    gemma3_activations_release(&tail);
+        status = mlxn_session_commit_and_wait(s);
+    mlxn_gemma3_activations_release(&a);
+    mlxn_gemma3_activations_release(&tail);
     if (status == MLXN_OK) {
         memcpy(s->tokens + s->position, ids, (size_t)n * sizeof *ids);
         s->position += n;
@@ -258,13 +257,13 @@ mlxn_status session_feed_chunk(mlxn_session *s, const int32_t *ids, int64_t n, i
 
 mlxn_status mlxn_session_feed(mlxn_session *s, const int32_t *ids, size_t count)
 {
-    MLXN_TRY(session_check_feed(s, "session_feed", ids, count));
+    MLXN_TRY(mlxn_session_check_feed(s, "session_feed", ids, count));
     if (count)
         s->has_logits = s->has_token = 0;
     for (size_t done = 0; done < count;) {
         size_t left = count - done, n = left < (size_t)s->chunk ? left : (size_t)s->chunk;
         int last = n == left;
-        MLXN_TRY(session_feed_chunk(s, ids + done, (int64_t)n, last, last));
+        MLXN_TRY(mlxn_session_feed_chunk(s, ids + done, (int64_t)n, last, last));
         done += n;
     }
     s->has_logits |= count > 0;
@@ -279,17 +278,15 @@ mlxn_status mlxn_session_logits(mlxn_session *s, const float **out)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_logits: %s is NULL", s ? "out" : "session");
     if (!s->has_logits)
         return mlxn_fail(MLXN_ERR_STATE, "session_logits: no token has been fed");
-    MLXN_TRY(session_complete_logits(s));
-    return session_read_rows(s, s->logits, out);
+    MLXN_TRY(mlxn_session_complete_logits(s));
+    return mlxn_session_read_rows(s, s->logits, out);
 }
 
 mlxn_status mlxn_session_get_stats(const mlxn_session *s, mlxn_session_stats *stats)
 {
-    if (!s || !stats || stats->size != sizeof *stats)
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "session_get_stats: %s",
-                         !s       ? "session is NULL"
-                         : !stats ? "stats is NULL"
-                                  : "the struct has another size");
+    if (!s)
+        return mlxn_fail(MLXN_ERR_ARGUMENT, "session_get_stats: session is NULL");
+    MLXN_TRY(mlxn_info_check("session_get_stats", stats, sizeof *stats));
     *stats = (mlxn_session_stats){.size = sizeof *stats,
                                   .step_dispatches = mlxn_graph_dispatches(s->step),
                                   .step_barriers = mlxn_graph_barriers(s->step),

@@ -31,21 +31,21 @@ struct mlxn_session {
 };
 
 /* Whether `count` tokens may be fed: ids in the vocabulary, room in the context. */
-mlxn_status session_check_feed(const mlxn_session *s, const char *who, const int32_t *ids,
-                               size_t count);
+mlxn_status mlxn_session_check_feed(const mlxn_session *s, const char *who, const int32_t *ids,
+                                    size_t count);
 /* Ids, positions and ring slots of the next n tokens, into the device's buffers. */
-mlxn_status session_write_inputs(mlxn_session *s, const int32_t *ids, int64_t n);
+mlxn_status mlxn_session_write_inputs(mlxn_session *s, const int32_t *ids, int64_t n);
 /* Computes one chunk; the last `wanted` of its tokens get their final norm. */
-mlxn_status session_feed_chunk(mlxn_session *s, const int32_t *ids, int64_t n, int64_t wanted,
-                               int with_logits);
-mlxn_status session_commit_and_wait(mlxn_session *s);
+mlxn_status mlxn_session_feed_chunk(mlxn_session *s, const int32_t *ids, int64_t n, int64_t wanted,
+                                    int with_logits);
+mlxn_status mlxn_session_commit_and_wait(mlxn_session *s);
 /* A dense f32 buffer for the host to read: in place where it can, else the session's copy. */
-mlxn_status session_read_rows(mlxn_session *s, mlxn_buffer *rows, const float **out);
+mlxn_status mlxn_session_read_rows(mlxn_session *s, mlxn_buffer *rows, const float **out);
 
 /* Records the logits of a row, screened where the sampling allows it. */
-mlxn_status session_record_logits(mlxn_session *s, mlxn_buffer *normed);
+mlxn_status mlxn_session_record_logits(mlxn_session *s, mlxn_buffer *normed);
 /* Logits that were screened under another sampling are not enough: all of them. */
-mlxn_status session_complete_logits(mlxn_session *s);
+mlxn_status mlxn_session_complete_logits(mlxn_session *s);
 
 static inline int session_penalises(const mlxn_session *s)
 {

@@ -35,16 +35,16 @@ static mlxn_status score_rows(scorer *sc, int64_t start, int64_t n, const int32_
     if (status == MLXN_OK)
         status = mlxn_buffer_write(targets, 0, ids, (size_t)n * sizeof *ids);
     if (status == MLXN_OK)
-        status = gemma3_record_logits(s->encoder, &s->pass, normed, logits);
+        status = mlxn_gemma3_record_logits(s->encoder, &s->pass, normed, logits);
     if (status == MLXN_OK)
         status = mlxn_logprob(s->encoder, MLXN_DESC(mlxn_logprob_args, .logits = logits,
                                                     .targets = targets, .logprobs = logprobs));
     if (status == MLXN_OK)
-        status = session_commit_and_wait(s);
+        status = mlxn_session_commit_and_wait(s);
     if (status == MLXN_OK)
         status = mlxn_buffer_read(logprobs, 0, values, (size_t)n * sizeof *values);
     if (status == MLXN_OK)
-        status = session_read_rows(s, logits, &row);
+        status = mlxn_session_read_rows(s, logits, &row);
     for (int64_t i = 0; status == MLXN_OK && i < n; i++, row += s->model->config.vocab)
         if (sc->row(sc->context, index + (size_t)i, row, is_end && i == n - 1 ? NAN : values[i]))
             status = mlxn_fail(MLXN_ERR_CANCELLED, "scoring was cancelled");
@@ -60,7 +60,7 @@ static mlxn_status score_all(scorer *sc, const int32_t *ids, size_t count)
     mlxn_session *s = sc->session;
     for (size_t done = 0; done < count;) {
         size_t left = count - done, n = left < (size_t)s->chunk ? left : (size_t)s->chunk;
-        MLXN_TRY(session_feed_chunk(s, ids + done, (int64_t)n, (int64_t)n, 0));
+        MLXN_TRY(mlxn_session_feed_chunk(s, ids + done, (int64_t)n, (int64_t)n, 0));
         for (size_t at = 0; at < n;) {
             size_t part = n - at < SCORE_ROWS ? n - at : SCORE_ROWS;
             size_t index = done + at;
@@ -78,7 +78,7 @@ mlxn_status mlxn_session_score(mlxn_session *s, const int32_t *ids, size_t count
                                           float logprob_next),
                                void *context)
 {
-    MLXN_TRY(session_check_feed(s, "session_score", ids, count));
+    MLXN_TRY(mlxn_session_check_feed(s, "session_score", ids, count));
     if (!row)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_score: row is NULL");
     mlxn_device *device = s->model->device;

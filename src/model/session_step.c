@@ -17,9 +17,6 @@ static double now(void)
 
 static mlxn_status check_sampling(const mlxn_sampling *p)
 {
-    if (!p || p->size != sizeof *p)
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "session_set_sampling: the struct is %s",
-                         p ? "of another size" : "NULL");
     if (!(p->temperature >= 0) || !isfinite(p->temperature))
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_set_sampling: temperature is %g, needs >= 0",
                          (double)p->temperature);
@@ -43,8 +40,10 @@ mlxn_status mlxn_session_set_sampling(mlxn_session *s, const mlxn_sampling *samp
 {
     if (!s)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "session_set_sampling: session is NULL");
-    MLXN_TRY(check_sampling(sampling));
-    s->sampling = *sampling;
+    mlxn_sampling p;
+    MLXN_TRY(mlxn_desc_copy("session_set_sampling", &p, sizeof p, sampling));
+    MLXN_TRY(check_sampling(&p));
+    s->sampling = p;
     mlxn_graph_release(s->step);
     s->step = NULL;
     return MLXN_OK;
@@ -74,8 +73,8 @@ static mlxn_status record_pick(mlxn_session *s)
 static mlxn_status record_step(mlxn_session *s)
 {
     MLXN_TRY(mlxn_encoder_reset(s->encoder));
-    MLXN_TRY(gemma3_record(s->encoder, &s->pass, &s->one, &s->one));
-    MLXN_TRY(session_record_logits(s, s->one.normed));
+    MLXN_TRY(mlxn_gemma3_record(s->encoder, &s->pass, &s->one, &s->one));
+    MLXN_TRY(mlxn_session_record_logits(s, s->one.normed));
     MLXN_TRY(record_pick(s));
     MLXN_TRY(mlxn_step_advance(
         s->encoder,
@@ -91,7 +90,7 @@ static mlxn_status write_step_inputs(mlxn_session *s)
 {
     const int32_t n = (int32_t)(s->position + 1);
     const size_t kept = (size_t)(n < s->context ? n : s->context);
-    MLXN_TRY(session_write_inputs(s, &s->tokens[s->position], 1));
+    MLXN_TRY(mlxn_session_write_inputs(s, &s->tokens[s->position], 1));
     MLXN_TRY(mlxn_buffer_write(s->history, 0, s->tokens, kept * sizeof *s->tokens));
     return mlxn_buffer_write(s->counter, 0, &n, sizeof n);
 }
@@ -103,12 +102,12 @@ mlxn_status mlxn_session_sample(mlxn_session *s, int32_t *token)
     if (!s->has_logits)
         return mlxn_fail(MLXN_ERR_STATE, "session_sample: no token has been fed");
     const int32_t n = (int32_t)s->position;
-    MLXN_TRY(session_complete_logits(s));
+    MLXN_TRY(mlxn_session_complete_logits(s));
     MLXN_TRY(mlxn_encoder_reset(s->encoder));
     MLXN_TRY(mlxn_buffer_write(s->history, 0, s->tokens, (size_t)n * sizeof *s->tokens));
     MLXN_TRY(mlxn_buffer_write(s->counter, 0, &n, sizeof n));
     MLXN_TRY(record_pick(s));
-    MLXN_TRY(session_commit_and_wait(s));
+    MLXN_TRY(mlxn_session_commit_and_wait(s));
     MLXN_TRY(mlxn_buffer_read(s->token, 0, token, sizeof *token));
     s->tokens[s->position] = *token;
     s->has_token = 1;

@@ -4,7 +4,7 @@
 #include "ops/check.h"
 #include "core/encoder.h"
 
-mlxn_status op_encoder(const char *op, const mlxn_encoder *enc)
+mlxn_status mlxn_op_encoder(const char *op, const mlxn_encoder *enc)
 {
     if (!enc)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: encoder is NULL", op);
@@ -22,8 +22,8 @@ static void list_dtypes(uint32_t dtypes, char *text, size_t size)
                                    mlxn_dtype_name((mlxn_dtype)i));
 }
 
-mlxn_status op_operand(const char *op, const char *name, const mlxn_encoder *enc,
-                       const mlxn_buffer *b, uint32_t dtypes, uint32_t flags)
+mlxn_status mlxn_op_operand(const char *op, const char *name, const mlxn_encoder *enc,
+                            const mlxn_buffer *b, uint32_t dtypes, uint32_t flags)
 {
     if (!b) {
         if (flags & OP_OPTIONAL)
@@ -45,7 +45,7 @@ mlxn_status op_operand(const char *op, const char *name, const mlxn_encoder *enc
     return MLXN_OK;
 }
 
-mlxn_status op_dtype(const char *op, const char *name, const mlxn_buffer *b, mlxn_dtype dtype)
+mlxn_status mlxn_op_dtype(const char *op, const char *name, const mlxn_buffer *b, mlxn_dtype dtype)
 {
     if (b && b->dtype != dtype)
         return mlxn_fail(MLXN_ERR_DTYPE, "%s: %s is %s, needs %s", op, name,
@@ -53,8 +53,8 @@ mlxn_status op_dtype(const char *op, const char *name, const mlxn_buffer *b, mlx
     return MLXN_OK;
 }
 
-mlxn_status op_shape(const char *op, const char *name, const mlxn_buffer *b, int rank, int64_t d0,
-                     int64_t d1, int64_t d2)
+mlxn_status mlxn_op_shape(const char *op, const char *name, const mlxn_buffer *b, int rank,
+                          int64_t d0, int64_t d1, int64_t d2)
 {
     const int64_t want[3] = {d0, d1, d2};
     if (!b)
@@ -80,7 +80,7 @@ static int is_dense(const mlxn_buffer *b)
     return 1;
 }
 
-mlxn_status op_dense(const char *op, const char *name, const mlxn_buffer *b, int64_t n)
+mlxn_status mlxn_op_dense(const char *op, const char *name, const mlxn_buffer *b, int64_t n)
 {
     if (!b)
         return MLXN_OK;
@@ -92,8 +92,8 @@ mlxn_status op_dense(const char *op, const char *name, const mlxn_buffer *b, int
     return MLXN_OK;
 }
 
-mlxn_status op_same_shape(const char *op, const char *name, const mlxn_buffer *b,
-                          const char *as_name, const mlxn_buffer *as)
+mlxn_status mlxn_op_same_shape(const char *op, const char *name, const mlxn_buffer *b,
+                               const char *as_name, const mlxn_buffer *as)
 {
     if (!b || !as)
         return MLXN_OK;
@@ -107,7 +107,7 @@ mlxn_status op_same_shape(const char *op, const char *name, const mlxn_buffer *b
     return MLXN_OK;
 }
 
-mlxn_status op_contiguous_last(const char *op, const char *name, const mlxn_buffer *b)
+mlxn_status mlxn_op_contiguous_last(const char *op, const char *name, const mlxn_buffer *b)
 {
     if (b && b->rank && b->shape[b->rank - 1] > 1 && b->strides[b->rank - 1] != 1)
         return mlxn_fail(MLXN_ERR_SHAPE, "%s: %s has stride %lld in its last dimension, needs 1",
@@ -116,7 +116,7 @@ mlxn_status op_contiguous_last(const char *op, const char *name, const mlxn_buff
 }
 
 /* Every dimension steps over all that lies within the dimensions of smaller stride. */
-mlxn_status op_distinct(const char *op, const char *name, const mlxn_buffer *b)
+mlxn_status mlxn_op_distinct(const char *op, const char *name, const mlxn_buffer *b)
 {
     int64_t extent = 1;
     uint32_t done = 0;
@@ -139,11 +139,11 @@ mlxn_status op_distinct(const char *op, const char *name, const mlxn_buffer *b)
     return MLXN_OK;
 }
 
-mlxn_status op_as_rows(const char *op, const char *name, const mlxn_buffer *b, op_rows *out)
+mlxn_status mlxn_op_as_rows(const char *op, const char *name, const mlxn_buffer *b, op_rows *out)
 {
     if (b->rank == 0)
         return mlxn_fail(MLXN_ERR_SHAPE, "%s: %s has no dimension", op, name);
-    MLXN_TRY(op_contiguous_last(op, name, b));
+    MLXN_TRY(mlxn_op_contiguous_last(op, name, b));
     out->dim = b->shape[b->rank - 1];
     out->rows = 1;
     out->stride = out->dim;
@@ -166,8 +166,8 @@ static int same_view(const mlxn_buffer *a, const mlxn_buffer *b)
            !memcmp(a->strides, b->strides, sizeof a->strides);
 }
 
-mlxn_status op_disjoint(const char *op, const char *out_name, const mlxn_buffer *out,
-                        const char *in_name, const mlxn_buffer *in, int same_ok)
+mlxn_status mlxn_op_disjoint(const char *op, const char *out_name, const mlxn_buffer *out,
+                             const char *in_name, const mlxn_buffer *in, int same_ok)
 {
     if (!out || !in || (same_ok && same_view(out, in)))
         return MLXN_OK;
@@ -178,7 +178,7 @@ mlxn_status op_disjoint(const char *op, const char *out_name, const mlxn_buffer 
     return MLXN_OK;
 }
 
-mlxn_status op_float(const char *op, const char *name, float value, int ok, const char *domain)
+mlxn_status mlxn_op_float(const char *op, const char *name, float value, int ok, const char *domain)
 {
     if (!ok)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: %s is %g, needs %s", op, name, (double)value,

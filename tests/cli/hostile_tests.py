@@ -32,6 +32,9 @@ def files_that_are_no_gguf(mlxn, _):
         path = mlxn.file("not.gguf", data)
         mlxn.fails("run", "-m", path, "-p", "x", says="not.gguf")
     equal(mlxn.run("run", "-m", "/dev/null", "-p", "x").code, 1)
+    fifo = os.path.join(mlxn.folder, "fifo.gguf")
+    os.mkfifo(fifo)
+    mlxn.fails("info", fifo, says=[fifo, "not a regular file"], timeout=60)  # nobody writes to it
 
 
 def mutate(rng, head):

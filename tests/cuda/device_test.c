@@ -1,7 +1,7 @@
-/* device_test.c - opening, memory, commits, graphs and lost devices of the CUDA backend, against
+/* device_test.c - opening, memory, commits, faults and lost devices of the CUDA backend, against
  * the fake driver. */
 #include <pthread.h>
-#include "rig.h"
+#include "rounds.h"
 
 static mlxn_device *open_device(void)
 {
@@ -125,267 +125,30 @@ TEST(cuda_memory_contents_and_limits)
 
 /* ---- work ---- */
 
-/* Two rounds of: c = 2a + 1, d = a + 3c beside e = -c, then a = d + e. */
-static mlxn_status record_rounds(mlxn_encoder *e, mlxn_buffer **v)
-{
-    for (int i = 0; i < 2; i++) {
-        MLXN_TRY(cuda_step(e, "affine", v[0], v[2], NULL, 2, 1));
-        MLXN_TRY(cuda_step(e, "combine", v[0], v[2], v[3], 3, 0));
-        MLXN_TRY(cuda_step(e, "affine", v[2], v[4], NULL, -1, 0));
-        MLXN_TRY(cuda_step(e, "combine", v[3], v[4], v[0], 1, 0));
-    }
-    return MLXN_OK;
-}
-
-static float rounds(float a, int n)
-{
-    for (; n > 0; n--) {
-        float c = 2 * a + 1;
-        a = a + 3 * c - c;
-    }
-    return a;
-}
-
-typedef struct bench {
-    mlxn_device *device;
-    mlxn_encoder *encoder;
-    mlxn_buffer *v[5];
-    float start[STEP_ELEMENTS];
-} bench;
-
-static mlxn_status bench_open(bench *b)
-{
-    *b = (bench){0};
-    for (int i = 0; i < STEP_ELEMENTS; i++)
-        b->start[i] = (float)(i % 17) - 8;
-    MLXN_TRY(mlxn_device_open("cuda", 0, &b->device));
-    MLXN_TRY(cuda_register_steps(b->device));
-    MLXN_TRY(mlxn_encoder_create(b->device, &b->encoder));
-    for (int i = 0; i < 5; i++)
-        MLXN_TRY(cuda_vector(b->device, b->start, &b->v[i]));
-    return MLXN_OK;
-}
-
-static void bench_close(bench *b)
-{
-    mlxn_encoder_release(b->encoder);
-    for (int i = 0; i < 5; i++)
-        mlxn_buffer_release(b->v[i]);
-    mlxn_device_release(b->device);
-}
-
-static mlxn_status finish(mlxn_encoder *e)
-{
-    MLXN_TRY(mlxn_encoder_commit(e));
-    MLXN_TRY(mlxn_encoder_wait(e));
-    return mlxn_encoder_reset(e);
-}
-
-static void check_rounds(bench *b, int n)
-{
-    float got[STEP_ELEMENTS];
-    if (!CHECK_STATUS(mlxn_buffer_read(b->v[0], 0, got, sizeof got), MLXN_OK))
-        return;
-    for (int i = 0; i < STEP_ELEMENTS; i++)
-        if (got[i] != rounds(b->start[i], n)) {
-            test_failed(__FILE__, __LINE__, "element %d is %g, wants %g", i, (double)got[i],
-                        (double)rounds(b->start[i], n));
-            return;
-        }
-}
-
 TEST(cuda_commit)
 {
-    bench b;
+    rounds_bench b;
     fake_control *fake = cuda_fake();
-    REQUIRE_OK(bench_open(&b));
-    REQUIRE_OK(record_rounds(b.encoder, b.v));
+    REQUIRE_OK(rounds_open(&b));
+    REQUIRE_OK(rounds_record(b.encoder, b.v));
     REQUIRE_OK(mlxn_encoder_commit(b.encoder));
     CHECK(fake->launches == 0); /* nothing waits yet */
     REQUIRE_OK(mlxn_encoder_wait(b.encoder));
     CHECK(fake->launches == 8);
-    check_rounds(&b, 2);
+    rounds_check(&b, 2);
     REQUIRE_OK(mlxn_encoder_reset(b.encoder));
-    bench_close(&b);
+    rounds_close(&b);
     CHECK_CLEAN();
-}
-
-TEST(cuda_graph_replays)
-{
-    bench b;
-    mlxn_graph *graph = NULL;
-    mlxn_counters counters = {.size = sizeof counters};
-    fake_control *fake = cuda_fake();
-    REQUIRE_OK(bench_open(&b));
-    REQUIRE_OK(record_rounds(b.encoder, b.v));
-    REQUIRE_OK(mlxn_graph_capture(b.encoder, &graph));
-    for (int i = 0; i < 6; i++) {
-        fake->seed = (uint64_t)i;
-        REQUIRE_OK(mlxn_buffer_write(b.v[0], 0, b.start, sizeof b.start));
-        REQUIRE_OK(mlxn_graph_replay(b.encoder, graph));
-        REQUIRE_OK(cuda_step(b.encoder, "affine", b.v[0], b.v[1], NULL, 1, 0));
-        REQUIRE_OK(mlxn_graph_replay(b.encoder, graph));
-        REQUIRE_OK(finish(b.encoder));
-        check_rounds(&b, 4);
-    }
-    CHECK(fake->graph_launches == 12);
-    REQUIRE_OK(mlxn_encoder_get_counters(b.encoder, &counters));
-    CHECK(counters.dispatches == 6 * 17);
-    mlxn_graph_release(graph);
-    bench_close(&b);
-    CHECK_CLEAN();
-}
-
-/* A replay keeps its storage busy though it does not go through its operands. */
-TEST(cuda_graph_replay_is_waited_for)
-{
-    bench b;
-    mlxn_graph *graph = NULL;
-    cuda_fake();
-    REQUIRE_OK(bench_open(&b));
-    REQUIRE_OK(record_rounds(b.encoder, b.v));
-    REQUIRE_OK(mlxn_graph_capture(b.encoder, &graph));
-    REQUIRE_OK(mlxn_graph_replay(b.encoder, graph));
-    REQUIRE_OK(mlxn_encoder_commit(b.encoder));
-    check_rounds(&b, 2); /* the read waits */
-    REQUIRE_OK(mlxn_encoder_reset(b.encoder));
-    REQUIRE_OK(mlxn_graph_replay(b.encoder, graph));
-    REQUIRE_OK(mlxn_encoder_commit(b.encoder));
-    mlxn_graph_release(graph);
-    check_rounds(&b, 4);
-    bench_close(&b);
-    CHECK_CLEAN();
-}
-
-TEST(cuda_graph_rebound)
-{
-    bench b;
-    mlxn_graph *graph = NULL;
-    mlxn_buffer *other = NULL;
-    cuda_fake();
-    REQUIRE_OK(bench_open(&b));
-    REQUIRE_OK(cuda_vector(b.device, NULL, &other));
-    REQUIRE_OK(record_rounds(b.encoder, b.v));
-    REQUIRE_OK(mlxn_graph_capture(b.encoder, &graph));
-    REQUIRE_OK(mlxn_graph_name(graph, "a", b.v[0]));
-    REQUIRE_OK(mlxn_graph_replay(b.encoder, graph));
-    REQUIRE_OK(finish(b.encoder));
-    REQUIRE_OK(mlxn_graph_bind(graph, "a", other));
-    REQUIRE_OK(mlxn_buffer_write(other, 0, b.start, sizeof b.start));
-    REQUIRE_OK(mlxn_graph_replay(b.encoder, graph));
-    REQUIRE_OK(finish(b.encoder));
-    check_rounds(&b, 2);
-    mlxn_buffer_release(b.v[0]);
-    b.v[0] = other;
-    check_rounds(&b, 2);
-    mlxn_graph_release(graph);
-    bench_close(&b);
-    CHECK_CLEAN();
-}
-
-/* Rotating in place, three times, with a kernel of the library, which may start early, and one of
- * the user's between, which may not. */
-static mlxn_status record_turns(mlxn_encoder *e, mlxn_buffer *x, mlxn_buffer *positions,
-                                mlxn_buffer *freqs, mlxn_buffer *other)
-{
-    for (int i = 0; i < 3; i++)
-        MLXN_TRY(
-            mlxn_rope(e, MLXN_DESC(mlxn_rope_args, .input = x, .output = x, .positions = positions,
-                                   .freqs = freqs, .pairing = MLXN_ROPE_NEOX, .rotary_pairs = 32,
-                                   .attention_factor = 1)));
-    mlxn_buffer *flat = NULL;
-    const int64_t n = STEP_ELEMENTS;
-    MLXN_TRY(mlxn_buffer_view(x, MLXN_F32, 1, &n, NULL, 0, &flat));
-    mlxn_status status = cuda_step(e, "affine", flat, other, NULL, 1, 0);
-    mlxn_buffer_release(flat);
-    return status;
-}
-
-static void run_turns(const char *edges, int architecture, long full, long early, float *out)
-{
-    const int64_t shape[] = {1, STEP_ELEMENTS / 64, 64}, one = 1, freqs[] = {32, 2};
-    const int32_t position = 3;
-    mlxn_graph *graph = NULL;
-    mlxn_buffer *x = NULL, *p = NULL, *f = NULL;
-    bench b;
-    fake_control *fake = cuda_fake();
-    fake->architecture = architecture;
-    setenv("MLXN_CUDA_EDGES", edges, 1);
-    REQUIRE_OK(bench_open(&b));
-    REQUIRE_OK(mlxn_buffer_create(b.device, MLXN_F32, 3, shape, &x));
-    REQUIRE_OK(mlxn_buffer_create(b.device, MLXN_I32, 1, &one, &p));
-    REQUIRE_OK(mlxn_buffer_create(b.device, MLXN_F32, 2, freqs, &f));
-    REQUIRE_OK(mlxn_buffer_write(x, 0, b.start, sizeof b.start));
-    REQUIRE_OK(mlxn_buffer_write(p, 0, &position, sizeof position));
-    REQUIRE_OK(mlxn_rope_freqs(b.device, MLXN_DESC(mlxn_rope_freqs_args, .output = f,
-                                                   .exponent_dim = 64, .theta = 1e4, .scale = 1)));
-    REQUIRE_OK(record_turns(b.encoder, x, p, f, b.v[1]));
-    REQUIRE_OK(mlxn_graph_capture(b.encoder, &graph));
-    REQUIRE_OK(mlxn_graph_replay(b.encoder, graph));
-    REQUIRE_OK(finish(b.encoder));
-    REQUIRE_OK(mlxn_buffer_read(b.v[1], 0, out, sizeof b.start));
-    CHECK(fake->edges == full && fake->early_edges == early);
-    mlxn_graph_release(graph);
-    mlxn_buffer_release(x);
-    mlxn_buffer_release(p);
-    mlxn_buffer_release(f);
-    bench_close(&b);
-    unsetenv("MLXN_CUDA_EDGES");
-    CHECK_CLEAN();
-}
-
-/* Programmatic edges go to the library's launches alone, and only where the device has them and the
- * code waits. */
-TEST(cuda_edges)
-{
-    float chain[STEP_ELEMENTS], other[STEP_ELEMENTS];
-    mlxn_device *device = NULL;
-    run_turns("", 90, 1, 2, chain);
-    run_turns("programmatic", 90, 1, 2, other);
-    CHECK(!memcmp(chain, other, sizeof chain));
-    run_turns("full", 90, 3, 0, other);
-    CHECK(!memcmp(chain, other, sizeof chain));
-    run_turns("chain", 80, 3, 0, other);
-    CHECK(!memcmp(chain, other, sizeof chain));
-    setenv("MLXN_CUDA_EDGES", "none", 1);
-    CHECK_FAILS(mlxn_device_open("cuda", 0, &device), MLXN_ERR_ARGUMENT, "not full");
-    unsetenv("MLXN_CUDA_EDGES");
-}
-
-/* Independent dispatches: side by side, or in a chain. */
-TEST(cuda_edges_of_groups)
-{
-    static const char *const names[] = {"chain", "programmatic"};
-    static const long edges[] = {15, 19}; /* of 4 times 1, 2 and 1 launches */
-    for (int i = 0; i < 2; i++) {
-        bench b;
-        mlxn_graph *graph = NULL;
-        fake_control *fake = cuda_fake();
-        setenv("MLXN_CUDA_EDGES", names[i], 1);
-        REQUIRE_OK(bench_open(&b));
-        for (int k = 0; k < 2; k++)
-            REQUIRE_OK(record_rounds(b.encoder, b.v));
-        REQUIRE_OK(mlxn_graph_capture(b.encoder, &graph));
-        REQUIRE_OK(mlxn_graph_replay(b.encoder, graph));
-        REQUIRE_OK(finish(b.encoder));
-        check_rounds(&b, 4);
-        CHECK(fake->edges == edges[i] && !fake->early_edges);
-        test_note("%s: %ld edges", names[i], fake->edges);
-        mlxn_graph_release(graph);
-        bench_close(&b);
-        unsetenv("MLXN_CUDA_EDGES");
-        CHECK_CLEAN();
-    }
 }
 
 /* Many commits of several encoders are under way at once; each is waited for by its own. */
 TEST(cuda_commits_in_order)
 {
     enum { N = 40 }; /* more than there are events */
-    bench b;
+    rounds_bench b;
     mlxn_encoder *encoders[N];
     fake_control *fake = cuda_fake();
-    REQUIRE_OK(bench_open(&b));
+    REQUIRE_OK(rounds_open(&b));
     for (int i = 0; i < N; i++) {
         REQUIRE_OK(mlxn_encoder_create(b.device, &encoders[i]));
         REQUIRE_OK(cuda_step(encoders[i], "advance", b.v[1], NULL, NULL, 1, 1));
@@ -402,7 +165,7 @@ TEST(cuda_commits_in_order)
     REQUIRE_OK(mlxn_buffer_read(b.v[1], 0, got, sizeof got));
     CHECK(got[3] == b.start[3] + N);
     REQUIRE_OK(mlxn_device_wait(b.device));
-    bench_close(&b);
+    rounds_close(&b);
     CHECK_CLEAN();
 }
 
@@ -450,11 +213,11 @@ TEST(cuda_faults)
  */
 TEST(cuda_lost_device)
 {
-    bench b;
+    rounds_bench b;
     float got[STEP_ELEMENTS];
     mlxn_buffer *more = NULL;
     fake_control *fake = cuda_fake();
-    REQUIRE_OK(bench_open(&b));
+    REQUIRE_OK(rounds_open(&b));
     REQUIRE_OK(cuda_step(b.encoder, "outside", b.v[0], NULL, NULL, 0, 0));
     REQUIRE_OK(mlxn_encoder_commit(b.encoder));
     CHECK_FAILS(mlxn_encoder_wait(b.encoder), MLXN_ERR_DEVICE, "an illegal memory access");
@@ -465,7 +228,7 @@ TEST(cuda_lost_device)
     REQUIRE_OK(mlxn_encoder_reset(b.encoder));
     CHECK_FAILS(mlxn_device_wait(b.device), MLXN_ERR_DEVICE, "an illegal memory access");
     CHECK_STATUS(mlxn_device_wait(b.device), MLXN_OK);
-    bench_close(&b);
+    rounds_close(&b);
     cuda_fake();
     CHECK_CLEAN();
 }
@@ -473,18 +236,18 @@ TEST(cuda_lost_device)
 /* Everything that the backend does, once; the first failure. */
 static mlxn_status scenario(void)
 {
-    bench b;
+    rounds_bench b;
     const int64_t few = 16;
     mlxn_graph *graph = NULL;
     mlxn_buffer *small = NULL;
     float got[STEP_ELEMENTS];
-    mlxn_status status = bench_open(&b);
+    mlxn_status status = rounds_open(&b);
     if (status == MLXN_OK)
-        status = record_rounds(b.encoder, b.v);
+        status = rounds_record(b.encoder, b.v);
     if (status == MLXN_OK)
-        status = finish(b.encoder);
+        status = rounds_finish(b.encoder);
     if (status == MLXN_OK)
-        status = record_rounds(b.encoder, b.v);
+        status = rounds_record(b.encoder, b.v);
     if (status == MLXN_OK) /* what the host sees of the graph */
         status = mlxn_buffer_create(b.device, MLXN_F32, 1, &few, &small);
     if (status == MLXN_OK)
@@ -494,11 +257,11 @@ static mlxn_status scenario(void)
     for (int i = 0; i < 2 && status == MLXN_OK; i++) {
         status = mlxn_graph_replay(b.encoder, graph);
         if (status == MLXN_OK)
-            status = finish(b.encoder);
+            status = rounds_finish(b.encoder);
     }
     if (status == MLXN_OK)
         status = mlxn_buffer_read(b.v[0], 0, got, sizeof got);
-    if (status == MLXN_OK && got[5] != rounds(b.start[5], 6))
+    if (status == MLXN_OK && got[5] != rounds_result(b.start[5], 6))
         test_failed(__FILE__, __LINE__, "wrong result without a failure");
     if (status == MLXN_OK)
         status = mlxn_buffer_read(small, 0, got, sizeof *got);
@@ -506,7 +269,7 @@ static mlxn_status scenario(void)
         test_failed(__FILE__, __LINE__, "wrong small result without a failure");
     mlxn_buffer_release(small);
     mlxn_graph_release(graph);
-    bench_close(&b);
+    rounds_close(&b);
     return status;
 }
 
@@ -565,7 +328,7 @@ static void *work_alone(void *context)
         bad += cuda_vector(device, start, &x) != MLXN_OK;
         bad += cuda_step(encoder, "advance", x, NULL, NULL, 1, 1) != MLXN_OK;
         bad += cuda_step(encoder, "advance", x, NULL, NULL, 2, 1) != MLXN_OK;
-        bad += finish(encoder) != MLXN_OK;
+        bad += rounds_finish(encoder) != MLXN_OK;
         bad += mlxn_buffer_read(x, 0, got, sizeof got) != MLXN_OK || got[7] != 3;
         mlxn_buffer_release(x);
     }

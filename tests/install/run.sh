@@ -41,6 +41,14 @@ exported() {
     nm -D --defined-only "$lib/libmlxn.so" | awk '{print $3}' | sed 's/@.*//' | sort -u >"$work/exported"
 }
 
+# A program that links the static library shares its names: those that are not ours are its own.
+static_names() {
+    local names
+    names=$(nm -g --defined-only "$lib/libmlxn.a" | awk 'NF == 3 {print $3}')
+    [ "$(echo "$names" | grep -c '^mlxn_')" -gt 100 ] || { echo "no names found"; return 1; }
+    ! echo "$names" | grep -v '^mlxn_'
+}
+
 # Every function that a public header declares is there to be called.
 all_declared_symbols() {
     local missing=0 name
@@ -107,6 +115,7 @@ fi
 lib=$(dirname "$(find "$prefix" -name libmlxn.so | head -n 1)")
 check "exports only mlxn_*" only_our_symbols
 check "exports all that is declared" all_declared_symbols
+check "static library: only mlxn_*" static_names
 check "headers compile alone" headers_alone
 check "README compiles" readme_program
 check "README runs" prints "$norm_output" "$work/readme"

@@ -409,7 +409,8 @@ TEST(metal_pipeline_variants)
             .text = mlxn_kernel_text_norm, .entry = "norm_held_f32", .threads = 32};
         for (int at = 0; at < 4; at++)
             mlxn_gpu_constant(&launch, i);
-        CHECK_STATUS(metal_find_pipeline((metal_device *)b.device, &launch, &made[i]), MLXN_OK);
+        CHECK_STATUS(mlxn_metal_find_pipeline((metal_device *)b.device, &launch, &made[i]),
+                     MLXN_OK);
         CHECK((launch.constants.at[3] == K_OPEN) == (i >= MLXN_GPU_VARIANTS));
         CHECK(made[i] && (!i || made[i] != made[i - 1]) == (i <= MLXN_GPU_VARIANTS));
     }

@@ -250,6 +250,38 @@ TEST(gemma3_tiny_bad_calls)
     fixture_end(&f);
 }
 
+/* Callers that know fewer fields or more; structs to fill have one size. */
+TEST(gemma3_tiny_sizes)
+{
+    static fixture f;
+    mlxn_model_info info = {.size = sizeof info - 8};
+    mlxn_session_stats stats = {.size = 0};
+    mlxn_session *s = NULL;
+    int n;
+    if (fixture_begin(&f, rig_devices(&n))) {
+        struct {
+            mlxn_session_desc desc;
+            uint64_t future;
+        } of = {.desc = {.size = offsetof(mlxn_session_desc, screen_top),
+                         .model = f.model,
+                         .context = 8,
+                         .matmul = MLXN_MATMUL_FAST,
+                         .screen_top = -1}};
+        CHECK_STATUS(mlxn_session_create(&of.desc, &s), MLXN_OK); /* screen_top is not read */
+        CHECK_FAILS(mlxn_model_get_info(f.model, &info), MLXN_ERR_ARGUMENT, "needs");
+        CHECK_FAILS(mlxn_session_get_stats(s, &stats), MLXN_ERR_ARGUMENT, "size is 0");
+        mlxn_session_release(s);
+        of.desc.size = sizeof of;
+        of.desc.screen_top = 0;
+        CHECK_STATUS(mlxn_session_create(&of.desc, &s), MLXN_OK);
+        mlxn_session_release(s);
+        of.future = 1;
+        CHECK_FAILS(mlxn_session_create(&of.desc, &s), MLXN_ERR_ARGUMENT, "knows");
+        CHECK(s == NULL);
+    }
+    fixture_end(&f);
+}
+
 TEST(gemma3_tiny_missing_tensors)
 {
     static const char *const names[] = {"attn_q", "attn_v", "ffn_down", "attn_k_norm", "ffn_norm"};

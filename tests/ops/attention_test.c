@@ -187,102 +187,78 @@ static mlxn_status record_query(mlxn_encoder *encoder, const problem *p, mlxn_bu
                                              .max_keys = p->s.tokens));
 }
 
-/* A graph that moves the position itself, before its attention or behind it; the one behind lets a
- * GPU read it early.  Replayed, it gives what fresh launches give. */
-static void check_moving(mlxn_device *device, int before)
+/* Who moves the position from replay to replay. */
+typedef enum mover { BY_HOST, BY_STEP_BEFORE, BY_STEP_BEHIND } mover;
+
+static mlxn_status record_step(mlxn_encoder *encoder, mlxn_buffer *const b[7])
 {
-    const attention_spec s = {"moving", 40, 4, 1, 64, 0, 0, 20, 0, 0, F32, F32, LIN};
-    const int64_t one = 1, shape[] = {1, 4, 64}, row = 4 * 64;
+    return mlxn_step_advance(encoder, MLXN_DESC(mlxn_step_advance_args, .token = b[5], .ids = b[5],
+                                                .positions = b[4], .counter = b[6]));
+}
+
+/* A query that was recorded once gives, replayed at every `stride`th position, what fresh launches
+ * give. */
+static void check_replays(mlxn_device *device, const attention_spec *s, mover by, int32_t stride)
+{
+    const int64_t one = 1, shape[] = {1, s->heads, s->dim}, row = s->heads * s->dim;
+    const size_t bytes = (size_t)row * sizeof(float);
     problem p;
-    float q[4 * 64], got[4 * 64];
     mlxn_encoder *encoder = NULL;
     mlxn_graph *graph = NULL;
-    problem_make(&p, &s, 6);
+    problem_make(&p, s, 5);
     uint8_t *want = problem_run(device, &p, 0);
+    float *q = malloc(bytes), *got = malloc(bytes);
     mlxn_buffer *b[7] = {
-        rig_buffer(device, F32, 3, shape, NULL), problem_cache(device, &p, p.k, 0, 39),
-        problem_cache(device, &p, p.v, 0, 39), rig_buffer(device, F32, 3, shape, NULL)};
+        rig_buffer(device, F32, 3, shape, NULL), problem_cache(device, &p, p.k, 0, s->tokens - 1),
+        problem_cache(device, &p, p.v, 0, s->tokens - 1), rig_buffer(device, F32, 3, shape, NULL)};
     for (int i = 4; i < 7; i++) /* position, token, counter */
         b[i] = rig_buffer(device, MLXN_I32, 1, &one, NULL);
     CHECK_STATUS(mlxn_encoder_create(device, &encoder), MLXN_OK);
-    for (int i = 0; i < 2; i++)
-        CHECK_STATUS(i == before
-                         ? record_query(encoder, &p, b)
-                         : mlxn_step_advance(
-                               encoder, MLXN_DESC(mlxn_step_advance_args, .token = b[5],
-                                                  .ids = b[5], .positions = b[4], .counter = b[6])),
-                     MLXN_OK);
+    if (by == BY_STEP_BEFORE)
+        CHECK_STATUS(record_step(encoder, b), MLXN_OK);
+    CHECK_STATUS(record_query(encoder, &p, b), MLXN_OK);
+    if (by == BY_STEP_BEHIND)
+        CHECK_STATUS(record_step(encoder, b), MLXN_OK);
     REQUIRE_OK(mlxn_graph_capture(encoder, &graph));
-    for (int32_t t = before; t < s.tokens; t++) {
+    for (int32_t t = by == BY_STEP_BEFORE; t < s->tokens; t += stride) {
         for (int64_t i = 0; i < row; i++)
             q[i] = (float)p.q[t * row + i];
-        CHECK_STATUS(mlxn_buffer_write(b[0], 0, q, sizeof q), MLXN_OK);
+        CHECK_STATUS(mlxn_buffer_write(b[0], 0, q, bytes), MLXN_OK);
+        if (by == BY_HOST)
+            CHECK_STATUS(mlxn_buffer_write(b[4], 0, &t, sizeof t), MLXN_OK);
         CHECK_STATUS(mlxn_graph_replay(encoder, graph), MLXN_OK);
         CHECK_STATUS(problem_finish(mlxn_encoder_retain(encoder)), MLXN_OK);
-        rig_read_part(b[3], 0, got, sizeof got);
-        CHECK(!memcmp(got, want + (size_t)t * sizeof got, sizeof got));
+        rig_read_part(b[3], 0, got, bytes);
+        CHECK(!memcmp(got, want + (size_t)t * bytes, bytes));
         CHECK_STATUS(mlxn_encoder_reset(encoder), MLXN_OK);
     }
     mlxn_encoder_release(encoder);
     mlxn_graph_release(graph);
     for (int i = 0; i < 7; i++)
         mlxn_buffer_release(b[i]);
+    free(q);
+    free(got);
     free(want);
     problem_free(&p);
 }
 
+/* The one behind the query lets a GPU read the position early. */
 TEST(attention_moving_position)
 {
+    const attention_spec s = {"moving", 40, 4, 1, 64, 0, 0, 20, 0, 0, F32, F32, LIN};
     int n;
     const rig_device *devices = rig_devices(&n);
-    for (int d = 0; d < n; d++)
-        for (int before = 0; before < 2; before++)
-            check_moving(devices[d].device, before);
-}
-
-/* One recorded launch replayed while the position moves gives what fresh launches give. */
-static void check_replay(mlxn_device *device)
-{
-    const attention_spec s = {"replay", 300, 4, 1, 64, 0, 0, 200, 0, 0, F32, F16, LIN};
-    problem p;
-    problem_make(&p, &s, 5);
-    uint8_t *want = problem_run(device, &p, 0);
-    const int64_t one = 1, shape[] = {1, 4, 64}, row = 4 * 64;
-    float *q = malloc((size_t)(s.tokens * row) * sizeof *q), got[4 * 64];
-    for (int64_t i = 0; i < s.tokens * row; i++)
-        q[i] = (float)p.q[i];
-    mlxn_buffer *b[] = {
-        rig_buffer(device, F32, 3, shape, NULL), problem_cache(device, &p, p.k, 0, 299),
-        problem_cache(device, &p, p.v, 0, 299), rig_buffer(device, F32, 3, shape, NULL),
-        rig_buffer(device, MLXN_I32, 1, &one, NULL)};
-    mlxn_encoder *encoder = NULL;
-    mlxn_graph *graph = NULL;
-    CHECK_STATUS(mlxn_encoder_create(device, &encoder), MLXN_OK);
-    CHECK_STATUS(record_query(encoder, &p, b), MLXN_OK);
-    REQUIRE_OK(mlxn_graph_capture(encoder, &graph));
-    for (int32_t t = 0; t < s.tokens; t += 23) {
-        CHECK_STATUS(mlxn_buffer_write(b[0], 0, q + t * row, sizeof got), MLXN_OK);
-        CHECK_STATUS(mlxn_buffer_write(b[4], 0, &t, sizeof t), MLXN_OK);
-        CHECK_STATUS(mlxn_graph_replay(encoder, graph), MLXN_OK);
-        CHECK_STATUS(mlxn_encoder_commit(encoder), MLXN_OK);
-        CHECK_STATUS(mlxn_encoder_wait(encoder), MLXN_OK);
-        rig_read_part(b[3], 0, got, sizeof got);
-        CHECK(!memcmp(got, want + (size_t)t * sizeof got, sizeof got));
-        CHECK_STATUS(mlxn_encoder_reset(encoder), MLXN_OK);
+    for (int d = 0; d < n; d++) {
+        check_replays(devices[d].device, &s, BY_STEP_BEFORE, 1);
+        check_replays(devices[d].device, &s, BY_STEP_BEHIND, 1);
     }
-    mlxn_encoder_release(encoder);
-    mlxn_graph_release(graph);
-    for (int i = 0; i < 5; i++)
-        mlxn_buffer_release(b[i]);
-    free(q);
-    free(want);
-    problem_free(&p);
 }
 
 TEST(attention_replay)
 {
+    const attention_spec s = {"replay", 300, 4, 1, 64, 0, 0, 200, 0, 0, F32, F16, LIN};
     int n;
     const rig_device *devices = rig_devices(&n);
     for (int d = 0; d < n; d++)
-        check_replay(devices[d].device);
+        check_replays(devices[d].device, &s, BY_HOST, 23);
 }

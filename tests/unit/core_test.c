@@ -102,6 +102,7 @@ TEST(core_cpu_mask)
     mlxn_device_release(device);
     setenv("MLXN_CPU_MASK", "portable,mmx", 1);
     CHECK_FAILS(mlxn_device_open("cpu", 0, &device), MLXN_ERR_ARGUMENT, "mmx");
+    CHECK_FAILS(mlxn_device_open(NULL, 0, &device), MLXN_ERR_ARGUMENT, "mmx");
     setenv("MLXN_CPU_MASK", "portable", 1);
     REQUIRE_OK(mlxn_device_open("cpu", 0, &device));
     unsetenv("MLXN_CPU_MASK");

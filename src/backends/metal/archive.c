@@ -16,7 +16,7 @@ static mlxn_hash key_of(const metal_device *metal, const char *text)
     const mlxn_hash start = MLXN_HASH_START;
     struct utsname system;
     mlxn_hash key = mlxn_hash_text(mlxn_hash_text(start, "Metal binary archive"), text);
-    key = mlxn_hash_add(key, &metal_language, sizeof metal_language);
+    key = mlxn_hash_add(key, &mlxn_metal_language, sizeof mlxn_metal_language);
     key = mlxn_hash_text(mlxn_hash_text(key, metal->name), metal->path);
     if (!uname(&system)) {
         key = mlxn_hash_text(mlxn_hash_text(key, system.release), system.version);
@@ -41,7 +41,7 @@ static id new_archive(metal_device *metal, const char *path)
     return archive;
 }
 
-void metal_archive_open(metal_device *metal, metal_library *library)
+void mlxn_metal_archive_open(metal_device *metal, metal_library *library)
 {
     char path[MLXN_CACHE_PATH];
     if (!mlxn_kernel_cache_is_on() ||
@@ -54,7 +54,8 @@ void metal_archive_open(metal_device *metal, metal_library *library)
         library->archive = new_archive(metal, NULL);
 }
 
-id metal_archive_pipeline(metal_device *metal, metal_library *library, id descriptor, id *error)
+id mlxn_metal_archive_pipeline(metal_device *metal, metal_library *library, id descriptor,
+                               id *error)
 {
     if (library->archive) {
         id archives = objc_array(mlxn_objc.get_class("NSArray"), library->archive);
@@ -70,7 +71,7 @@ id metal_archive_pipeline(metal_device *metal, metal_library *library, id descri
     return objc_new_pipeline(metal->device, descriptor, MTLPipelineOptionNone, NULL, error);
 }
 
-void metal_archive_close(metal_library *library)
+void mlxn_metal_archive_close(metal_library *library)
 {
     char path[MLXN_CACHE_PATH];
     id error = NULL;

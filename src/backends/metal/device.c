@@ -10,10 +10,10 @@ static void metal_close(mlxn_device *device)
 {
     metal_device *metal = (metal_device *)device;
     void *pool = mlxn_objc.pool_push();
-    metal_release_flights(metal);
-    metal_release_buffer(metal, metal->scratch);
-    metal_release_buffer(metal, metal->nothing);
-    metal_release_libraries(metal);
+    mlxn_metal_release_flights(metal);
+    mlxn_metal_release_buffer(metal, metal->scratch);
+    mlxn_metal_release_buffer(metal, metal->nothing);
+    mlxn_metal_release_libraries(metal);
     objc_release(metal->residency);
     objc_release(metal->queue);
     objc_release(metal->device);
@@ -38,7 +38,7 @@ static mlxn_status metal_build(mlxn_device *device, mlxn_kernel *kernel)
                               .threads = 1};
     if (!kernel->owned || !source->metal_text)
         return MLXN_OK;
-    return metal_find_pipeline((metal_device *)device, &launch, &p);
+    return mlxn_metal_find_pipeline((metal_device *)device, &launch, &p);
 }
 
 static void metal_unbuild(mlxn_device *device, mlxn_kernel *kernel)
@@ -97,7 +97,7 @@ static mlxn_status set_up(metal_device *metal)
     metal->residency = new_residency(metal->device);
     if (metal->residency)
         objc_add_residency_set(metal->queue, metal->residency);
-    metal->nothing = metal_new_buffer(metal, 16);
+    metal->nothing = mlxn_metal_new_buffer(metal, 16);
     if (!metal->nothing)
         return mlxn_fail(MLXN_ERR_MEMORY, "device_open: no memory on %s", metal->name);
     return MLXN_OK;
@@ -105,16 +105,16 @@ static mlxn_status set_up(metal_device *metal)
 
 static const mlxn_device_ops ops = {
     .close = metal_close,
-    .alloc = metal_alloc,
-    .free = metal_free,
-    .wrap = metal_wrap,
-    .write = metal_write,
-    .read = metal_read,
+    .alloc = mlxn_metal_alloc,
+    .free = mlxn_metal_free,
+    .wrap = mlxn_metal_wrap,
+    .write = mlxn_metal_write,
+    .read = mlxn_metal_read,
     .build = metal_build,
     .unbuild = metal_unbuild,
-    .prepare = metal_prepare,
-    .submit = metal_submit,
-    .wait = metal_wait,
+    .prepare = mlxn_metal_prepare,
+    .submit = mlxn_metal_submit,
+    .wait = mlxn_metal_wait,
     .get_info = metal_get_info,
 };
 

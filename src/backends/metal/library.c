@@ -7,12 +7,12 @@
 #include "backends/metal/constants.h"
 #include "backends/metal/metal.h"
 
-const unsigned long metal_language = MTLLanguageVersion2_3;
+const unsigned long mlxn_metal_language = MTLLanguageVersion2_3;
 
 static id new_options(void)
 {
     id options = mlxn_objc_new("MTLCompileOptions");
-    objc_set_language(options, metal_language);
+    objc_set_language(options, mlxn_metal_language);
     if (objc_responds(options, OBJC_SELECTOR(set_math_mode))) /* macOS 15 */
         objc_set_math_mode(options, MTLMathModeSafe);
     else
@@ -39,7 +39,7 @@ static mlxn_status find_library(metal_device *metal, const char *text, metal_lib
         free(l);
         return mlxn_fail(MLXN_ERR_COMPILE, "%s", mlxn_objc_error(error));
     }
-    metal_archive_open(metal, l);
+    mlxn_metal_archive_open(metal, l);
     *out = metal->libraries = l;
     return MLXN_OK;
 }
@@ -55,7 +55,7 @@ static mlxn_status new_pipeline(metal_device *metal, metal_library *library, id 
     objc_set_whole_simdgroups(descriptor, 1);
     if (threads)
         objc_set_max_threads(descriptor, threads);
-    p->pipeline = metal_archive_pipeline(metal, library, descriptor, &error);
+    p->pipeline = mlxn_metal_archive_pipeline(metal, library, descriptor, &error);
     objc_release(descriptor);
     if (!p->pipeline)
         return mlxn_fail(MLXN_ERR_COMPILE, "%s: %s", p->entry, mlxn_objc_error(error));
@@ -155,7 +155,8 @@ static mlxn_status find_pipeline(metal_device *metal, mlxn_gpu_launch *launch, m
     return MLXN_OK;
 }
 
-mlxn_status metal_find_pipeline(metal_device *metal, mlxn_gpu_launch *launch, metal_pipeline **out)
+mlxn_status mlxn_metal_find_pipeline(metal_device *metal, mlxn_gpu_launch *launch,
+                                     metal_pipeline **out)
 {
     void *pool = mlxn_objc.pool_push();
     pthread_mutex_lock(&metal->code_lock);
@@ -165,13 +166,13 @@ mlxn_status metal_find_pipeline(metal_device *metal, mlxn_gpu_launch *launch, me
     return status;
 }
 
-mlxn_status metal_prepare(mlxn_device *device, mlxn_gpu_plan *plan)
+mlxn_status mlxn_metal_prepare(mlxn_device *device, mlxn_gpu_plan *plan)
 {
     metal_device *metal = (metal_device *)device;
     for (int i = 0; i < plan->n_launches; i++) {
         mlxn_gpu_launch *launch = &plan->launches[i];
         metal_pipeline *p = NULL;
-        MLXN_TRY(metal_find_pipeline(metal, launch, &p));
+        MLXN_TRY(mlxn_metal_find_pipeline(metal, launch, &p));
         if (launch->shared_bytes + 15 + p->static_bytes > metal->max_group_memory)
             return mlxn_fail(MLXN_ERR_UNSUPPORTED,
                              "%s: %u bytes of group memory beside its own %lu, the device has %lu",
@@ -182,7 +183,7 @@ mlxn_status metal_prepare(mlxn_device *device, mlxn_gpu_plan *plan)
     return MLXN_OK;
 }
 
-void metal_release_libraries(metal_device *metal)
+void mlxn_metal_release_libraries(metal_device *metal)
 {
     for (int i = 0; i < METAL_BUCKETS; i++)
         while (metal->pipelines[i]) {
@@ -194,7 +195,7 @@ void metal_release_libraries(metal_device *metal)
     while (metal->libraries) {
         metal_library *l = metal->libraries;
         metal->libraries = l->next;
-        metal_archive_close(l);
+        mlxn_metal_archive_close(l);
         objc_release(l->library);
         free(l);
     }

@@ -20,7 +20,7 @@ static void note_resident(metal_device *metal, id buffer, int in)
     pthread_mutex_unlock(&metal->lock);
 }
 
-void metal_update_residency(metal_device *metal)
+void mlxn_metal_update_residency(metal_device *metal)
 {
     pthread_mutex_lock(&metal->lock);
     if (metal->residency_old) {
@@ -31,7 +31,7 @@ void metal_update_residency(metal_device *metal)
     pthread_mutex_unlock(&metal->lock);
 }
 
-id metal_new_buffer(metal_device *metal, size_t bytes)
+id mlxn_metal_new_buffer(metal_device *metal, size_t bytes)
 {
     /* a buffer of no bytes does not exist, and 16 can be loaded at once */
     id buffer =
@@ -41,18 +41,18 @@ id metal_new_buffer(metal_device *metal, size_t bytes)
     return buffer;
 }
 
-void metal_release_buffer(metal_device *metal, id buffer)
+void mlxn_metal_release_buffer(metal_device *metal, id buffer)
 {
     if (buffer)
         note_resident(metal, buffer, 0);
     objc_release(buffer);
 }
 
-mlxn_status metal_alloc(mlxn_device *device, mlxn_storage *storage, int zero)
+mlxn_status mlxn_metal_alloc(mlxn_device *device, mlxn_storage *storage, int zero)
 {
     metal_device *metal = (metal_device *)device;
     void *pool = mlxn_objc.pool_push();
-    id buffer = metal_new_buffer(metal, storage->bytes);
+    id buffer = mlxn_metal_new_buffer(metal, storage->bytes);
     if (buffer) {
         storage->backend = buffer;
         storage->host = objc_contents(buffer);
@@ -69,13 +69,13 @@ mlxn_status metal_alloc(mlxn_device *device, mlxn_storage *storage, int zero)
 
 /* Host memory is used where it is.  Metal takes whole pages, so the buffer begins at the page of
  * the first byte and ends with that of the last; kernels touch only what lies between. */
-size_t metal_lead(const mlxn_storage *storage)
+size_t mlxn_metal_lead(const mlxn_storage *storage)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     return storage->flags & MLXN_STORAGE_WRAPPED ? (uintptr_t)storage->host % page : 0;
 }
 
-mlxn_status metal_wrap(mlxn_device *device, mlxn_storage *storage, void *memory)
+mlxn_status mlxn_metal_wrap(mlxn_device *device, mlxn_storage *storage, void *memory)
 {
     metal_device *metal = (metal_device *)device;
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), lead = (uintptr_t)memory % page;
@@ -94,15 +94,15 @@ mlxn_status metal_wrap(mlxn_device *device, mlxn_storage *storage, void *memory)
     return MLXN_OK;
 }
 
-void metal_free(mlxn_device *device, mlxn_storage *storage)
+void mlxn_metal_free(mlxn_device *device, mlxn_storage *storage)
 {
     void *pool = mlxn_objc.pool_push();
-    metal_release_buffer((metal_device *)device, storage->backend);
+    mlxn_metal_release_buffer((metal_device *)device, storage->backend);
     mlxn_objc.pool_pop(pool);
 }
 
-mlxn_status metal_write(mlxn_device *device, mlxn_storage *storage, size_t offset, const void *src,
-                        size_t bytes)
+mlxn_status mlxn_metal_write(mlxn_device *device, mlxn_storage *storage, size_t offset,
+                             const void *src, size_t bytes)
 {
     (void)device;
     if (bytes)
@@ -110,8 +110,8 @@ mlxn_status metal_write(mlxn_device *device, mlxn_storage *storage, size_t offse
     return MLXN_OK;
 }
 
-mlxn_status metal_read(mlxn_device *device, mlxn_storage *storage, size_t offset, void *dst,
-                       size_t bytes)
+mlxn_status mlxn_metal_read(mlxn_device *device, mlxn_storage *storage, size_t offset, void *dst,
+                            size_t bytes)
 {
     (void)device;
     if (bytes)

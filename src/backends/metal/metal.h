@@ -66,43 +66,45 @@ typedef struct metal_device {
 
 /* ---- memory.c ---- */
 
-mlxn_status metal_alloc(mlxn_device *device, mlxn_storage *storage, int zero);
-mlxn_status metal_wrap(mlxn_device *device, mlxn_storage *storage, void *memory);
-void metal_free(mlxn_device *device, mlxn_storage *storage);
-mlxn_status metal_write(mlxn_device *device, mlxn_storage *storage, size_t offset, const void *src,
-                        size_t bytes);
-mlxn_status metal_read(mlxn_device *device, mlxn_storage *storage, size_t offset, void *dst,
-                       size_t bytes);
+mlxn_status mlxn_metal_alloc(mlxn_device *device, mlxn_storage *storage, int zero);
+mlxn_status mlxn_metal_wrap(mlxn_device *device, mlxn_storage *storage, void *memory);
+void mlxn_metal_free(mlxn_device *device, mlxn_storage *storage);
+mlxn_status mlxn_metal_write(mlxn_device *device, mlxn_storage *storage, size_t offset,
+                             const void *src, size_t bytes);
+mlxn_status mlxn_metal_read(mlxn_device *device, mlxn_storage *storage, size_t offset, void *dst,
+                            size_t bytes);
 /* Where in its MTLBuffer a storage begins: 0, but for wrapped memory in the middle of a page. */
-size_t metal_lead(const mlxn_storage *storage);
+size_t mlxn_metal_lead(const mlxn_storage *storage);
 /* A buffer of the backend's own; NULL: no memory. */
-id metal_new_buffer(metal_device *metal, size_t bytes);
-void metal_release_buffer(metal_device *metal, id buffer);
-void metal_update_residency(metal_device *metal);
+id mlxn_metal_new_buffer(metal_device *metal, size_t bytes);
+void mlxn_metal_release_buffer(metal_device *metal, id buffer);
+void mlxn_metal_update_residency(metal_device *metal);
 
 /* ---- library.c ---- */
 
 /* The compiled kernel of a launch, made at its first use, for groups of so many threads. */
-mlxn_status metal_find_pipeline(metal_device *metal, mlxn_gpu_launch *launch, metal_pipeline **out);
+mlxn_status mlxn_metal_find_pipeline(metal_device *metal, mlxn_gpu_launch *launch,
+                                     metal_pipeline **out);
 /* Sets launch->function of all launches to their metal_pipeline. */
-mlxn_status metal_prepare(mlxn_device *device, mlxn_gpu_plan *plan);
-void metal_release_libraries(metal_device *metal);
+mlxn_status mlxn_metal_prepare(mlxn_device *device, mlxn_gpu_plan *plan);
+void mlxn_metal_release_libraries(metal_device *metal);
 
 /* What the texts need, as Metal numbers it: see docs/metal-language.md. */
-extern const unsigned long metal_language;
+extern const unsigned long mlxn_metal_language;
 
 /* ---- archive.c ---- */
 
-void metal_archive_open(metal_device *metal, metal_library *library);
+void mlxn_metal_archive_open(metal_device *metal, metal_library *library);
 /* A new pipeline, out of the archive if it has it; NULL with *error. */
-id metal_archive_pipeline(metal_device *metal, metal_library *library, id descriptor, id *error);
+id mlxn_metal_archive_pipeline(metal_device *metal, metal_library *library, id descriptor,
+                               id *error);
 /* Writes the archive if it has grown, and releases it. */
-void metal_archive_close(metal_library *library);
+void mlxn_metal_archive_close(metal_library *library);
 
 /* ---- run.c ---- */
 
-mlxn_status metal_submit(mlxn_device *device, mlxn_commit *commit);
-void metal_wait(mlxn_device *device, uint64_t serial, int *waited);
-void metal_release_flights(metal_device *metal);
+mlxn_status mlxn_metal_submit(mlxn_device *device, mlxn_commit *commit);
+void mlxn_metal_wait(mlxn_device *device, uint64_t serial, int *waited);
+void mlxn_metal_release_flights(metal_device *metal);
 
 #endif

@@ -5,7 +5,7 @@
  * in the order of their commits (its buffers are tracked resources).  A command buffer does not
  * retain what it uses: encoders keep storage alive until they have waited, pipelines live as long
  * as the device, and the scratch is retained here.  Its completion handler, on a thread of Metal's,
- * fills in the commit; metal_wait waits for that. */
+ * fills in the commit; mlxn_metal_wait waits for that. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +43,7 @@ static metal_flight *take_flight(metal_device *metal)
     if (!flight)
         return NULL;
     flight->device = metal;
-    flight->faults = metal_new_buffer(metal, fault_bytes());
+    flight->faults = mlxn_metal_new_buffer(metal, fault_bytes());
     if (!flight->faults) {
         free(flight);
         return NULL;
@@ -61,12 +61,12 @@ static void give_flight(metal_flight *flight)
     pthread_mutex_unlock(&metal->lock);
 }
 
-void metal_release_flights(metal_device *metal)
+void mlxn_metal_release_flights(metal_device *metal)
 {
     while (metal->idle) {
         metal_flight *flight = metal->idle;
         metal->idle = flight->next;
-        metal_release_buffer(metal, flight->faults);
+        mlxn_metal_release_buffer(metal, flight->faults);
         free(flight);
     }
 }
@@ -128,7 +128,7 @@ static void on_completed(objc_block *block, id commands)
     land(flight); /* from here on the commit is its owner's */
 }
 
-void metal_wait(mlxn_device *device, uint64_t serial, int *waited)
+void mlxn_metal_wait(mlxn_device *device, uint64_t serial, int *waited)
 {
     metal_device *metal = (metal_device *)device;
     pthread_mutex_lock(&metal->lock);
@@ -145,10 +145,10 @@ static mlxn_status reserve(metal_device *metal, size_t bytes)
 {
     if (bytes <= metal->scratch_bytes)
         return MLXN_OK;
-    id scratch = metal_new_buffer(metal, bytes);
+    id scratch = mlxn_metal_new_buffer(metal, bytes);
     if (!scratch)
         return mlxn_fail(MLXN_ERR_MEMORY, "metal: no memory for %zu bytes of scratch", bytes);
-    metal_release_buffer(metal, metal->scratch);
+    mlxn_metal_release_buffer(metal, metal->scratch);
     metal->scratch = scratch;
     metal->scratch_bytes = bytes;
     return MLXN_OK;
@@ -181,7 +181,7 @@ static void bind_parameter(metal_pass *pass, const mlxn_node *node, size_t scrat
         bind(pass, i, pass->metal->nothing, 0);
     } else {
         const mlxn_bound *b = &node->operands[operand];
-        bind(pass, i, b->storage->backend, metal_lead(b->storage) + b->offset + offset);
+        bind(pass, i, b->storage->backend, mlxn_metal_lead(b->storage) + b->offset + offset);
     }
 }
 
@@ -253,7 +253,7 @@ static mlxn_status send(metal_device *metal, metal_flight *flight, mlxn_commit *
     return MLXN_OK;
 }
 
-mlxn_status metal_submit(mlxn_device *device, mlxn_commit *commit)
+mlxn_status mlxn_metal_submit(mlxn_device *device, mlxn_commit *commit)
 {
     metal_device *metal = (metal_device *)device;
     void *pool = mlxn_objc.pool_push();
@@ -263,7 +263,7 @@ mlxn_status metal_submit(mlxn_device *device, mlxn_commit *commit)
     if (status == MLXN_OK)
         status = reserve(metal, commit->work->shared_max);
     if (status == MLXN_OK) {
-        metal_update_residency(metal);
+        mlxn_metal_update_residency(metal);
         status = send(metal, flight, commit);
     }
     if (status != MLXN_OK && flight)

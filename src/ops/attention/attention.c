@@ -17,20 +17,20 @@ _Static_assert((int)ATTENTION_LINEAR == MLXN_SLOTS_LINEAR &&
 
 static mlxn_status check_data(const mlxn_encoder *enc, const mlxn_attention_args *a)
 {
-    MLXN_TRY(op_operand(OP, "q", enc, a->q, DT_FLOATS, 0));
-    MLXN_TRY(op_operand(OP, "k", enc, a->k, DT_FLOATS, 0));
-    MLXN_TRY(op_operand(OP, "v", enc, a->v, DT_FLOATS, 0));
-    MLXN_TRY(op_operand(OP, "output", enc, a->output, DT_FLOATS, 0));
-    MLXN_TRY(op_dtype(OP, "v", a->v, a->k->dtype));
-    MLXN_TRY(op_dtype(OP, "output", a->output, a->q->dtype));
-    MLXN_TRY(op_shape(OP, "q", a->q, 3, -1, -1, -1));
-    MLXN_TRY(op_shape(OP, "k", a->k, 3, -1, -1, a->q->shape[2]));
-    MLXN_TRY(op_same_shape(OP, "v", a->v, "k", a->k));
-    MLXN_TRY(op_same_shape(OP, "output", a->output, "q", a->q));
-    MLXN_TRY(op_contiguous_last(OP, "q", a->q));
-    MLXN_TRY(op_contiguous_last(OP, "k", a->k));
-    MLXN_TRY(op_contiguous_last(OP, "v", a->v));
-    MLXN_TRY(op_contiguous_last(OP, "output", a->output));
+    MLXN_TRY(mlxn_op_operand(OP, "q", enc, a->q, DT_FLOATS, 0));
+    MLXN_TRY(mlxn_op_operand(OP, "k", enc, a->k, DT_FLOATS, 0));
+    MLXN_TRY(mlxn_op_operand(OP, "v", enc, a->v, DT_FLOATS, 0));
+    MLXN_TRY(mlxn_op_operand(OP, "output", enc, a->output, DT_FLOATS, 0));
+    MLXN_TRY(mlxn_op_dtype(OP, "v", a->v, a->k->dtype));
+    MLXN_TRY(mlxn_op_dtype(OP, "output", a->output, a->q->dtype));
+    MLXN_TRY(mlxn_op_shape(OP, "q", a->q, 3, -1, -1, -1));
+    MLXN_TRY(mlxn_op_shape(OP, "k", a->k, 3, -1, -1, a->q->shape[2]));
+    MLXN_TRY(mlxn_op_same_shape(OP, "v", a->v, "k", a->k));
+    MLXN_TRY(mlxn_op_same_shape(OP, "output", a->output, "q", a->q));
+    MLXN_TRY(mlxn_op_contiguous_last(OP, "q", a->q));
+    MLXN_TRY(mlxn_op_contiguous_last(OP, "k", a->k));
+    MLXN_TRY(mlxn_op_contiguous_last(OP, "v", a->v));
+    MLXN_TRY(mlxn_op_contiguous_last(OP, "output", a->output));
     if (a->q->shape[1] % a->k->shape[1])
         return mlxn_fail(MLXN_ERR_SHAPE, OP ": %lld heads of q are no multiple of %lld heads of k",
                          (long long)a->q->shape[1], (long long)a->k->shape[1]);
@@ -43,11 +43,11 @@ static mlxn_status check_data(const mlxn_encoder *enc, const mlxn_attention_args
 static mlxn_status check_indices(const mlxn_encoder *enc, const mlxn_attention_args *a)
 {
     int64_t tokens = a->q->shape[0];
-    MLXN_TRY(op_operand(OP, "positions", enc, a->positions, DT(I32), 0));
-    MLXN_TRY(op_operand(OP, "sequences", enc, a->sequences, DT(I32), OP_OPTIONAL));
-    MLXN_TRY(op_operand(OP, "table", enc, a->table, DT(I32), OP_OPTIONAL));
-    MLXN_TRY(op_dense(OP, "positions", a->positions, tokens));
-    MLXN_TRY(op_dense(OP, "sequences", a->sequences, tokens));
+    MLXN_TRY(mlxn_op_operand(OP, "positions", enc, a->positions, DT(I32), 0));
+    MLXN_TRY(mlxn_op_operand(OP, "sequences", enc, a->sequences, DT(I32), OP_OPTIONAL));
+    MLXN_TRY(mlxn_op_operand(OP, "table", enc, a->table, DT(I32), OP_OPTIONAL));
+    MLXN_TRY(mlxn_op_dense(OP, "positions", a->positions, tokens));
+    MLXN_TRY(mlxn_op_dense(OP, "sequences", a->sequences, tokens));
     if (a->slot_map != MLXN_SLOTS_LINEAR && a->slot_map != MLXN_SLOTS_RING &&
         a->slot_map != MLXN_SLOTS_TABLE)
         return mlxn_fail(MLXN_ERR_ARGUMENT, OP ": slot_map is %d, which is none of mlxn_slot_map",
@@ -58,18 +58,18 @@ static mlxn_status check_indices(const mlxn_encoder *enc, const mlxn_attention_a
         return mlxn_fail(MLXN_ERR_ARGUMENT, OP ": %s is given, but slot_map is not SLOTS_TABLE",
                          a->table ? "table" : "sequences");
     if (a->table) {
-        MLXN_TRY(op_shape(OP, "table", a->table, 2, -1, -1, -1));
-        MLXN_TRY(op_dense(OP, "table", a->table, a->table->elements));
+        MLXN_TRY(mlxn_op_shape(OP, "table", a->table, 2, -1, -1, -1));
+        MLXN_TRY(mlxn_op_dense(OP, "table", a->table, a->table->elements));
     }
     return MLXN_OK;
 }
 
 static mlxn_status check_scalars(const mlxn_attention_args *a)
 {
-    MLXN_TRY(op_float(OP, "scale", a->scale, a->scale != 0 && isfinite(a->scale),
-                      "a finite number other than 0"));
-    MLXN_TRY(op_float(OP, "softcap", a->softcap, a->softcap >= 0 && isfinite(a->softcap),
-                      ">= 0 and finite"));
+    MLXN_TRY(mlxn_op_float(OP, "scale", a->scale, a->scale != 0 && isfinite(a->scale),
+                           "a finite number other than 0"));
+    MLXN_TRY(mlxn_op_float(OP, "softcap", a->softcap, a->softcap >= 0 && isfinite(a->softcap),
+                           ">= 0 and finite"));
     if (a->precision != MLXN_ATTENTION_EXACT && a->precision != MLXN_ATTENTION_FAST)
         return mlxn_fail(MLXN_ERR_ARGUMENT,
                          OP ": precision is %d, which is none of mlxn_attention_precision",
@@ -85,12 +85,12 @@ static mlxn_status check_scalars(const mlxn_attention_args *a)
 
 static mlxn_status check_overlap(const mlxn_attention_args *a)
 {
-    MLXN_TRY(op_disjoint(OP, "output", a->output, "q", a->q, 0));
-    MLXN_TRY(op_disjoint(OP, "output", a->output, "k", a->k, 0));
-    MLXN_TRY(op_disjoint(OP, "output", a->output, "v", a->v, 0));
-    MLXN_TRY(op_disjoint(OP, "output", a->output, "positions", a->positions, 0));
-    MLXN_TRY(op_disjoint(OP, "output", a->output, "sequences", a->sequences, 0));
-    return op_disjoint(OP, "output", a->output, "table", a->table, 0);
+    MLXN_TRY(mlxn_op_disjoint(OP, "output", a->output, "q", a->q, 0));
+    MLXN_TRY(mlxn_op_disjoint(OP, "output", a->output, "k", a->k, 0));
+    MLXN_TRY(mlxn_op_disjoint(OP, "output", a->output, "v", a->v, 0));
+    MLXN_TRY(mlxn_op_disjoint(OP, "output", a->output, "positions", a->positions, 0));
+    MLXN_TRY(mlxn_op_disjoint(OP, "output", a->output, "sequences", a->sequences, 0));
+    return mlxn_op_disjoint(OP, "output", a->output, "table", a->table, 0);
 }
 
 size_t mlxn_attention_shared(const void *args, uint32_t n_threads)
@@ -101,7 +101,7 @@ size_t mlxn_attention_shared(const void *args, uint32_t n_threads)
 
 mlxn_status mlxn_attention(mlxn_encoder *encoder, const mlxn_attention_args *args)
 {
-    MLXN_TRY(op_encoder(OP, encoder));
+    MLXN_TRY(mlxn_op_encoder(OP, encoder));
     OP_ARGS(OP, mlxn_attention_args, a, args);
     MLXN_TRY(check_data(encoder, &a));
     MLXN_TRY(check_indices(encoder, &a));

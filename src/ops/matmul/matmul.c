@@ -5,10 +5,10 @@
 #include "ops/kernels.h"
 #include "ops/matmul/weight.h"
 
-mlxn_status matmul_weight_of(const char *op, const char *name, const mlxn_buffer *b,
-                             matmul_weight *out)
+mlxn_status mlxn_matmul_weight_of(const char *op, const char *name, const mlxn_buffer *b,
+                                  matmul_weight *out)
 {
-    MLXN_TRY(op_shape(op, name, b, 2, -1, -1, -1));
+    MLXN_TRY(mlxn_op_shape(op, name, b, 2, -1, -1, -1));
     *out = (matmul_weight){.rows = b->shape[0],
                            .cols = b->shape[1],
                            .dtype = (int32_t)b->dtype,
@@ -16,7 +16,7 @@ mlxn_status matmul_weight_of(const char *op, const char *name, const mlxn_buffer
     if (out->packed)
         return MLXN_OK;
     op_rows rows;
-    MLXN_TRY(op_as_rows(op, name, b, &rows));
+    MLXN_TRY(mlxn_op_as_rows(op, name, b, &rows));
     out->row_bytes = rows.stride / (int64_t)mlxn_dtype_block_elements(b->dtype) *
                      (int64_t)mlxn_dtype_block_bytes(b->dtype);
     return MLXN_OK;
@@ -42,8 +42,8 @@ static mlxn_status check_shapes(const char *op, const product_names *names,
                                 matmul_params *p)
 {
     op_rows in, out;
-    MLXN_TRY(matmul_weight_of(op, names->weight, product->weight, &p->weight));
-    MLXN_TRY(op_as_rows(op, "input", input, &in));
+    MLXN_TRY(mlxn_matmul_weight_of(op, names->weight, product->weight, &p->weight));
+    MLXN_TRY(mlxn_op_as_rows(op, "input", input, &in));
     if (in.dim != p->weight.cols)
         return mlxn_fail(MLXN_ERR_SHAPE, "%s: input has rows of %lld, %s has rows of %lld", op,
                          (long long)in.dim, names->weight, (long long)p->weight.cols);
@@ -51,7 +51,7 @@ static mlxn_status check_shapes(const char *op, const product_names *names,
     p->input_stride = in.stride;
     if (!product->output)
         return MLXN_OK;
-    MLXN_TRY(op_as_rows(op, names->output, product->output, &out));
+    MLXN_TRY(mlxn_op_as_rows(op, names->output, product->output, &out));
     if (out.dim != p->weight.rows)
         return mlxn_fail(MLXN_ERR_SHAPE, "%s: %s has rows of %lld, %s has %lld rows", op,
                          names->output, (long long)out.dim, names->weight,
@@ -70,18 +70,18 @@ static mlxn_status check_product(const char *op, int i, mlxn_encoder *encoder, m
                                  matmul_params *p)
 {
     const product_names names = names_of(op, i);
-    MLXN_TRY(op_operand(op, "input", encoder, input, DT_FLOATS, 0));
-    MLXN_TRY(op_operand(op, names.weight, encoder, product->weight, DT_WEIGHTS, OP_PACKED));
+    MLXN_TRY(mlxn_op_operand(op, "input", encoder, input, DT_FLOATS, 0));
+    MLXN_TRY(mlxn_op_operand(op, names.weight, encoder, product->weight, DT_WEIGHTS, OP_PACKED));
     if (!has_output && product->output)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: %s is given, a gate has one output", op,
                          names.output);
     if (has_output)
-        MLXN_TRY(op_operand(op, names.output, encoder, product->output, DT_FLOATS, 0));
+        MLXN_TRY(mlxn_op_operand(op, names.output, encoder, product->output, DT_FLOATS, 0));
     p->input_dtype = (int32_t)input->dtype;
     MLXN_TRY(check_shapes(op, &names, input, product, p));
     if (!has_output)
         return MLXN_OK;
-    return op_disjoint(op, names.output, product->output, "input", input, 0);
+    return mlxn_op_disjoint(op, names.output, product->output, "input", input, 0);
 }
 
 static mlxn_status check_mode(const char *op, mlxn_matmul_mode mode)
@@ -94,13 +94,13 @@ static mlxn_status check_mode(const char *op, mlxn_matmul_mode mode)
 
 mlxn_status mlxn_matmul(mlxn_encoder *encoder, const mlxn_matmul_args *args)
 {
-    MLXN_TRY(op_encoder("matmul", encoder));
+    MLXN_TRY(mlxn_op_encoder("matmul", encoder));
     OP_ARGS("matmul", mlxn_matmul_args, a, args);
     const mlxn_matmul_product product = {a.weight, a.output};
     matmul_params p = {.fast = a.mode == MLXN_MATMUL_FAST};
     MLXN_TRY(check_mode("matmul", a.mode));
     MLXN_TRY(check_product("matmul", 0, encoder, a.input, &product, 1, &p));
-    MLXN_TRY(op_disjoint("matmul", "output", a.output, "weight", a.weight, 0));
+    MLXN_TRY(mlxn_op_disjoint("matmul", "output", a.output, "weight", a.weight, 0));
     const mlxn_operand operands[] = {
         {a.input, MLXN_READ}, {a.weight, MLXN_READ}, {a.output, MLXN_WRITE}};
     return mlxn_launch(encoder, MLXN_KERNEL_matmul, operands, 3, &p, sizeof p, NULL);
@@ -126,11 +126,11 @@ static mlxn_status check_overlaps(const mlxn_matmul_group_args *a)
         const product_names names = names_of(op, i);
         for (int j = 0; a->product[i].output && j < a->count; j++) {
             const product_names others = names_of(op, j);
-            MLXN_TRY(op_disjoint(op, names.output, a->product[i].output, others.weight,
-                                 a->product[j].weight, 0));
+            MLXN_TRY(mlxn_op_disjoint(op, names.output, a->product[i].output, others.weight,
+                                      a->product[j].weight, 0));
             if (j < i)
-                MLXN_TRY(op_disjoint(op, names.output, a->product[i].output, others.output,
-                                     a->product[j].output, 0));
+                MLXN_TRY(mlxn_op_disjoint(op, names.output, a->product[i].output, others.output,
+                                          a->product[j].output, 0));
         }
     }
     return MLXN_OK;
@@ -139,7 +139,7 @@ static mlxn_status check_overlaps(const mlxn_matmul_group_args *a)
 mlxn_status mlxn_matmul_group(mlxn_encoder *encoder, const mlxn_matmul_group_args *args)
 {
     const char *op = "matmul_group";
-    MLXN_TRY(op_encoder(op, encoder));
+    MLXN_TRY(mlxn_op_encoder(op, encoder));
     OP_ARGS(op, mlxn_matmul_group_args, a, args);
     MLXN_TRY(check_mode(op, a.mode));
     MLXN_TRY(check_count(&a));

@@ -6,7 +6,7 @@
 #include "ops/matmul/dispatch.h"
 
 /* Rank 2, rows evenly spaced; plain or packed. */
-mlxn_status matmul_weight_of(const char *op, const char *name, const mlxn_buffer *b,
-                             matmul_weight *out);
+mlxn_status mlxn_matmul_weight_of(const char *op, const char *name, const mlxn_buffer *b,
+                                  matmul_weight *out);
 
 #endif

@@ -16,9 +16,9 @@ int mlxn_weight_is_prepared(const mlxn_buffer *buffer)
 
 static mlxn_status check_source(mlxn_encoder *encoder, mlxn_buffer *weight, matmul_weight *w)
 {
-    MLXN_TRY(op_operand("weight_prepare", "weight", encoder, weight, DT_WEIGHTS, 0));
-    MLXN_TRY(matmul_weight_of("weight_prepare", "weight", weight, w));
-    return op_dense("weight_prepare", "weight", weight, w->rows * w->cols);
+    MLXN_TRY(mlxn_op_operand("weight_prepare", "weight", encoder, weight, DT_WEIGHTS, 0));
+    MLXN_TRY(mlxn_matmul_weight_of("weight_prepare", "weight", weight, w));
+    return mlxn_op_dense("weight_prepare", "weight", weight, w->rows * w->cols);
 }
 
 static mlxn_status create_packed(const mlxn_buffer *weight, const matmul_weight *w,

@@ -11,12 +11,12 @@ static mlxn_status check_data(const char *op, mlxn_encoder *enc, op_named first,
                               int64_t *stride, uint32_t flags)
 {
     op_rows rows;
-    MLXN_TRY(op_operand(op, b.name, enc, b.buffer, DT_FLOATS, flags));
+    MLXN_TRY(mlxn_op_operand(op, b.name, enc, b.buffer, DT_FLOATS, flags));
     if (!b.buffer)
         return MLXN_OK;
-    MLXN_TRY(op_dtype(op, b.name, b.buffer, first.buffer->dtype));
-    MLXN_TRY(op_same_shape(op, b.name, b.buffer, first.name, first.buffer));
-    MLXN_TRY(op_as_rows(op, b.name, b.buffer, &rows));
+    MLXN_TRY(mlxn_op_dtype(op, b.name, b.buffer, first.buffer->dtype));
+    MLXN_TRY(mlxn_op_same_shape(op, b.name, b.buffer, first.name, first.buffer));
+    MLXN_TRY(mlxn_op_as_rows(op, b.name, b.buffer, &rows));
     *stride = rows.stride;
     return MLXN_OK;
 }
@@ -26,8 +26,8 @@ static mlxn_status check_input(const char *op, mlxn_encoder *enc, mlxn_buffer *i
                                norm_params *p)
 {
     op_rows rows;
-    MLXN_TRY(op_operand(op, "input", enc, input, DT_FLOATS, 0));
-    MLXN_TRY(op_as_rows(op, "input", input, &rows));
+    MLXN_TRY(mlxn_op_operand(op, "input", enc, input, DT_FLOATS, 0));
+    MLXN_TRY(mlxn_op_as_rows(op, "input", input, &rows));
     p->rows = rows.rows;
     p->dim = rows.dim;
     p->stride[0] = rows.stride;
@@ -38,9 +38,9 @@ static mlxn_status check_input(const char *op, mlxn_encoder *enc, mlxn_buffer *i
 static mlxn_status check_weight(const char *op, mlxn_encoder *enc, op_named w, int64_t dim,
                                 int32_t *dtype)
 {
-    MLXN_TRY(op_operand(op, w.name, enc, w.buffer, DT_FLOATS, OP_OPTIONAL));
-    MLXN_TRY(op_shape(op, w.name, w.buffer, 1, dim, 0, 0));
-    MLXN_TRY(op_contiguous_last(op, w.name, w.buffer));
+    MLXN_TRY(mlxn_op_operand(op, w.name, enc, w.buffer, DT_FLOATS, OP_OPTIONAL));
+    MLXN_TRY(mlxn_op_shape(op, w.name, w.buffer, 1, dim, 0, 0));
+    MLXN_TRY(mlxn_op_contiguous_last(op, w.name, w.buffer));
     *dtype = w.buffer ? (int32_t)w.buffer->dtype : MLXN_F32;
     return MLXN_OK;
 }
@@ -50,19 +50,19 @@ static mlxn_status check_scalars(const char *op, float eps, float bias, int weig
 {
     p->eps = eps;
     p->weight_bias = bias;
-    MLXN_TRY(op_float(op, "eps", eps, eps >= 0 && isfinite(eps), ">= 0, finite"));
-    MLXN_TRY(op_float(op, "weight_bias", bias, isfinite(bias), "a finite number"));
-    return op_float(op, "weight_bias", bias, weighted || bias == 0, "0 without a weight");
+    MLXN_TRY(mlxn_op_float(op, "eps", eps, eps >= 0 && isfinite(eps), ">= 0, finite"));
+    MLXN_TRY(mlxn_op_float(op, "weight_bias", bias, isfinite(bias), "a finite number"));
+    return mlxn_op_float(op, "weight_bias", bias, weighted || bias == 0, "0 without a weight");
 }
 
 /* `out` against each input; bit i of same_ok: it may be the very view of inputs[i]. */
 static mlxn_status check_overlap(const char *op, op_named out, const op_named *inputs, int n,
                                  uint32_t same_ok)
 {
-    MLXN_TRY(op_distinct(op, out.name, out.buffer));
+    MLXN_TRY(mlxn_op_distinct(op, out.name, out.buffer));
     for (int i = 0; i < n; i++)
-        MLXN_TRY(op_disjoint(op, out.name, out.buffer, inputs[i].name, inputs[i].buffer,
-                             (int)(same_ok >> i & 1)));
+        MLXN_TRY(mlxn_op_disjoint(op, out.name, out.buffer, inputs[i].name, inputs[i].buffer,
+                                  (int)(same_ok >> i & 1)));
     return MLXN_OK;
 }
 
@@ -70,7 +70,7 @@ mlxn_status mlxn_rms_norm(mlxn_encoder *enc, const mlxn_rms_norm_args *args)
 {
     const char *op = "rms_norm";
     norm_params p = {0};
-    MLXN_TRY(op_encoder(op, enc));
+    MLXN_TRY(mlxn_op_encoder(op, enc));
     OP_ARGS(op, mlxn_rms_norm_args, a, args);
     op_named in = {"input", a.input}, w = {"weight", a.weight}, out = {"output", a.output};
     MLXN_TRY(check_input(op, enc, a.input, &p));
@@ -88,7 +88,7 @@ mlxn_status mlxn_norm_add(mlxn_encoder *enc, const mlxn_norm_add_args *args)
 {
     const char *op = "norm_add";
     norm_params p = {0};
-    MLXN_TRY(op_encoder(op, enc));
+    MLXN_TRY(mlxn_op_encoder(op, enc));
     OP_ARGS(op, mlxn_norm_add_args, a, args);
     op_named in = {"input", a.input}, w = {"weight", a.weight}, w2 = {"weight2", a.weight2};
     op_named residual = {"residual", a.residual}, out = {"output", a.output};
@@ -118,7 +118,7 @@ mlxn_status mlxn_residual_norm(mlxn_encoder *enc, const mlxn_residual_norm_args 
 {
     const char *op = "residual_norm";
     norm_params p = {.residual_first = 1};
-    MLXN_TRY(op_encoder(op, enc));
+    MLXN_TRY(mlxn_op_encoder(op, enc));
     OP_ARGS(op, mlxn_residual_norm_args, a, args);
     op_named in = {"input", a.input}, w = {"weight", a.weight}, residual = {"residual", a.residual};
     op_named out = {"output", a.output}, sum = {"sum", a.sum};

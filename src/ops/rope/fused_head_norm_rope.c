@@ -47,15 +47,16 @@ static mlxn_status check_common(const common *c, qkv_params *p, mlxn_buffer *buf
     int64_t elements = 0;
     MLXN_TRY(check_counts(c, &elements)); /* so that a row cannot overflow */
     const int64_t dim = c->head_dim, row = dim * c->n_heads;
-    MLXN_TRY(op_operand(c->op, "input", c->enc, c->input, 1u << c->dtype, 0));
-    MLXN_TRY(op_operand(c->op, "output", c->enc, c->output, 1u << c->dtype, 0));
-    MLXN_TRY(op_operand(c->op, "norm_weight", c->enc, c->norm_weight, 1u << c->dtype, OP_OPTIONAL));
-    MLXN_TRY(op_dense(c->op, "input", c->input, elements));
-    MLXN_TRY(op_dense(c->op, "output", c->output, elements));
-    MLXN_TRY(op_dense(c->op, "norm_weight", c->norm_weight, dim));
-    MLXN_TRY(op_float(c->op, "eps", c->eps, c->eps >= 0 && isfinite(c->eps), ">= 0, finite"));
-    MLXN_TRY(op_disjoint(c->op, "output", c->output, "input", c->input, 1));
-    MLXN_TRY(op_disjoint(c->op, "output", c->output, "norm_weight", c->norm_weight, 0));
+    MLXN_TRY(mlxn_op_operand(c->op, "input", c->enc, c->input, 1u << c->dtype, 0));
+    MLXN_TRY(mlxn_op_operand(c->op, "output", c->enc, c->output, 1u << c->dtype, 0));
+    MLXN_TRY(
+        mlxn_op_operand(c->op, "norm_weight", c->enc, c->norm_weight, 1u << c->dtype, OP_OPTIONAL));
+    MLXN_TRY(mlxn_op_dense(c->op, "input", c->input, elements));
+    MLXN_TRY(mlxn_op_dense(c->op, "output", c->output, elements));
+    MLXN_TRY(mlxn_op_dense(c->op, "norm_weight", c->norm_weight, dim));
+    MLXN_TRY(mlxn_op_float(c->op, "eps", c->eps, c->eps >= 0 && isfinite(c->eps), ">= 0, finite"));
+    MLXN_TRY(mlxn_op_disjoint(c->op, "output", c->output, "input", c->input, 1));
+    MLXN_TRY(mlxn_op_disjoint(c->op, "output", c->output, "norm_weight", c->norm_weight, 0));
     buffers[QKV_INPUT] = c->input;
     buffers[QKV_OUTPUT] = c->output;
     buffers[QKV_WEIGHT] = c->norm_weight;
@@ -82,7 +83,7 @@ static mlxn_status check_table(const common *c, const char *name, mlxn_buffer *t
                                const char *stride_name, int64_t stride)
 {
     int64_t last, needs;
-    MLXN_TRY(op_operand(c->op, name, c->enc, table, DT(F32), 0));
+    MLXN_TRY(mlxn_op_operand(c->op, name, c->enc, table, DT(F32), 0));
     if (c->n_tokens > 1 && stride < (int64_t)c->half_rope_dim)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: %s is %lld, needs at least %u", c->op, stride_name,
                          (long long)stride, c->half_rope_dim);
@@ -93,8 +94,8 @@ static mlxn_status check_table(const common *c, const char *name, mlxn_buffer *t
     if (table->elements < needs)
         return mlxn_fail(MLXN_ERR_SHAPE, "%s: %s has %lld elements, needs %lld", c->op, name,
                          (long long)table->elements, (long long)needs);
-    MLXN_TRY(op_dense(c->op, name, table, table->elements));
-    return op_disjoint(c->op, "output", c->output, name, table, 0);
+    MLXN_TRY(mlxn_op_dense(c->op, name, table, table->elements));
+    return mlxn_op_disjoint(c->op, "output", c->output, name, table, 0);
 }
 
 mlxn_status mlxn_fused_head_norm_rope_bf16(mlxn_encoder *enc,
@@ -103,7 +104,7 @@ mlxn_status mlxn_fused_head_norm_rope_bf16(mlxn_encoder *enc,
     const char *op = "fused_head_norm_rope_bf16";
     qkv_params p = {0};
     mlxn_buffer *buffers[QKV_OPERANDS] = {0};
-    MLXN_TRY(op_encoder(op, enc));
+    MLXN_TRY(mlxn_op_encoder(op, enc));
     OP_ARGS(op, mlxn_fused_head_norm_rope_bf16_args, a, args);
     const common c = COMMON(op, enc, MLXN_BF16, a);
     MLXN_TRY(check_common(&c, &p, buffers));
@@ -126,24 +127,25 @@ static mlxn_status check_freqs(const common *c, const mlxn_fused_head_norm_rope_
                                qkv_params *p)
 {
     int64_t pairs = c->half_rope_dim;
-    MLXN_TRY(op_operand(c->op, "positions_buf", c->enc, a->positions_buf, DT(U32), 0));
-    MLXN_TRY(op_dense(c->op, "positions_buf", a->positions_buf, c->n_tokens));
-    MLXN_TRY(op_disjoint(c->op, "output", c->output, "positions_buf", a->positions_buf, 0));
+    MLXN_TRY(mlxn_op_operand(c->op, "positions_buf", c->enc, a->positions_buf, DT(U32), 0));
+    MLXN_TRY(mlxn_op_dense(c->op, "positions_buf", a->positions_buf, c->n_tokens));
+    MLXN_TRY(mlxn_op_disjoint(c->op, "output", c->output, "positions_buf", a->positions_buf, 0));
     p->position_dtype = MLXN_U32;
     if (a->freqs) {
         if (a->freq_factors || a->theta != 0)
             return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: freqs and %s are both given", c->op,
                              a->freq_factors ? "freq_factors" : "theta");
-        MLXN_TRY(op_operand(c->op, "freqs", c->enc, a->freqs, DT(F32), 0));
-        MLXN_TRY(op_shape(c->op, "freqs", a->freqs, 2, pairs, 2, 0));
-        MLXN_TRY(op_dense(c->op, "freqs", a->freqs, 2 * pairs));
+        MLXN_TRY(mlxn_op_operand(c->op, "freqs", c->enc, a->freqs, DT(F32), 0));
+        MLXN_TRY(mlxn_op_shape(c->op, "freqs", a->freqs, 2, pairs, 2, 0));
+        MLXN_TRY(mlxn_op_dense(c->op, "freqs", a->freqs, 2 * pairs));
         p->angles = QKV_ANGLES_FREQS;
-        return op_disjoint(c->op, "output", c->output, "freqs", a->freqs, 0);
+        return mlxn_op_disjoint(c->op, "output", c->output, "freqs", a->freqs, 0);
     }
-    MLXN_TRY(op_float(c->op, "theta", a->theta, a->theta > 0 && isfinite(a->theta), "> 0, finite"));
-    MLXN_TRY(op_operand(c->op, "freq_factors", c->enc, a->freq_factors, DT(F32), OP_OPTIONAL));
-    MLXN_TRY(op_dense(c->op, "freq_factors", a->freq_factors, pairs));
-    MLXN_TRY(op_disjoint(c->op, "output", c->output, "freq_factors", a->freq_factors, 0));
+    MLXN_TRY(
+        mlxn_op_float(c->op, "theta", a->theta, a->theta > 0 && isfinite(a->theta), "> 0, finite"));
+    MLXN_TRY(mlxn_op_operand(c->op, "freq_factors", c->enc, a->freq_factors, DT(F32), OP_OPTIONAL));
+    MLXN_TRY(mlxn_op_dense(c->op, "freq_factors", a->freq_factors, pairs));
+    MLXN_TRY(mlxn_op_disjoint(c->op, "output", c->output, "freq_factors", a->freq_factors, 0));
     p->angles = QKV_ANGLES_THETA;
     for (int k = 0; k < 32; k++) {
         double power = pow((double)a->theta, -2.0 * ldexp(1.0, k) / (double)c->head_dim);
@@ -159,7 +161,7 @@ mlxn_status mlxn_fused_head_norm_rope_f32(mlxn_encoder *enc,
     const char *op = "fused_head_norm_rope_f32";
     qkv_params p = {0};
     mlxn_buffer *buffers[QKV_OPERANDS] = {0};
-    MLXN_TRY(op_encoder(op, enc));
+    MLXN_TRY(mlxn_op_encoder(op, enc));
     OP_ARGS(op, mlxn_fused_head_norm_rope_f32_args, a, args);
     const common c = COMMON(op, enc, MLXN_F32, a);
     MLXN_TRY(check_common(&c, &p, buffers));

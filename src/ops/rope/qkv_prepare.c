@@ -128,11 +128,11 @@ static mlxn_status check_head_views(check *c, int first, qkv_part_params *part)
     mlxn_buffer *in = c->buffers[first + QKV_INPUT], *out = c->buffers[first + QKV_OUTPUT];
     const char *in_name = c->names[first + QKV_INPUT], *out_name = c->names[first + QKV_OUTPUT];
     int64_t dim = c->p.dim ? c->p.dim : -1, tokens = c->p.tokens ? c->p.tokens : -1;
-    MLXN_TRY(op_operand(c->op, in_name, c->enc, in, DT_FLOATS, 0));
+    MLXN_TRY(mlxn_op_operand(c->op, in_name, c->enc, in, DT_FLOATS, 0));
     if (c->p.dtype)
-        MLXN_TRY(op_dtype(c->op, in_name, in, (mlxn_dtype)c->p.dtype));
-    MLXN_TRY(op_shape(c->op, in_name, in, 3, tokens, -1, dim));
-    MLXN_TRY(op_contiguous_last(c->op, in_name, in));
+        MLXN_TRY(mlxn_op_dtype(c->op, in_name, in, (mlxn_dtype)c->p.dtype));
+    MLXN_TRY(mlxn_op_shape(c->op, in_name, in, 3, tokens, -1, dim));
+    MLXN_TRY(mlxn_op_contiguous_last(c->op, in_name, in));
     c->p.dtype = (int32_t)in->dtype;
     c->p.tokens = in->shape[0];
     c->p.dim = in->shape[2];
@@ -141,10 +141,10 @@ static mlxn_status check_head_views(check *c, int first, qkv_part_params *part)
     part->input_head = in->strides[1];
     if (!out)
         return MLXN_OK;
-    MLXN_TRY(op_operand(c->op, out_name, c->enc, out, DT_FLOATS, 0));
-    MLXN_TRY(op_dtype(c->op, out_name, out, in->dtype));
-    MLXN_TRY(op_same_shape(c->op, out_name, out, in_name, in));
-    MLXN_TRY(op_contiguous_last(c->op, out_name, out));
+    MLXN_TRY(mlxn_op_operand(c->op, out_name, c->enc, out, DT_FLOATS, 0));
+    MLXN_TRY(mlxn_op_dtype(c->op, out_name, out, in->dtype));
+    MLXN_TRY(mlxn_op_same_shape(c->op, out_name, out, in_name, in));
+    MLXN_TRY(mlxn_op_contiguous_last(c->op, out_name, out));
     part->output_token = out->strides[0];
     part->output_head = out->strides[1];
     return MLXN_OK;
@@ -163,9 +163,9 @@ static mlxn_status check_weight(check *c, int first, qkv_part_params *part, mlxn
     part->norm = (int32_t)norm;
     if (norm != MLXN_NORM_WEIGHTED)
         return MLXN_OK;
-    MLXN_TRY(op_operand(c->op, name, c->enc, w, DT_FLOATS, 0));
-    MLXN_TRY(op_shape(c->op, name, w, 1, c->p.dim, 0, 0));
-    MLXN_TRY(op_contiguous_last(c->op, name, w));
+    MLXN_TRY(mlxn_op_operand(c->op, name, c->enc, w, DT_FLOATS, 0));
+    MLXN_TRY(mlxn_op_shape(c->op, name, w, 1, c->p.dim, 0, 0));
+    MLXN_TRY(mlxn_op_contiguous_last(c->op, name, w));
     part->weight_dtype = (int32_t)w->dtype;
     return MLXN_OK;
 }
@@ -182,9 +182,9 @@ static mlxn_status check_cache(check *c, int k, qkv_part_params *part)
         return MLXN_OK;
     if (k == 0)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: %s is given, only k and v have one", c->op, name);
-    MLXN_TRY(op_operand(c->op, name, c->enc, cache, DT_FLOATS, 0));
-    MLXN_TRY(op_shape(c->op, name, cache, 3, -1, part->heads, c->p.dim));
-    MLXN_TRY(op_contiguous_last(c->op, name, cache));
+    MLXN_TRY(mlxn_op_operand(c->op, name, c->enc, cache, DT_FLOATS, 0));
+    MLXN_TRY(mlxn_op_shape(c->op, name, cache, 3, -1, part->heads, c->p.dim));
+    MLXN_TRY(mlxn_op_contiguous_last(c->op, name, cache));
     part->cache_dtype = (int32_t)cache->dtype;
     part->slots = cache->shape[0];
     part->cache_slot = cache->strides[0];
@@ -220,9 +220,10 @@ static mlxn_status check_tables(check *c)
 {
     qkv_params *p = &c->p;
     for (int i = QKV_COS; i <= QKV_SIN; i++) {
-        MLXN_TRY(op_operand(c->op, c->names[i], c->enc, c->buffers[i], DT(F32), 0));
-        MLXN_TRY(op_shape(c->op, c->names[i], c->buffers[i], 2, p->tokens, p->rotary_pairs, 0));
-        MLXN_TRY(op_contiguous_last(c->op, c->names[i], c->buffers[i]));
+        MLXN_TRY(mlxn_op_operand(c->op, c->names[i], c->enc, c->buffers[i], DT(F32), 0));
+        MLXN_TRY(
+            mlxn_op_shape(c->op, c->names[i], c->buffers[i], 2, p->tokens, p->rotary_pairs, 0));
+        MLXN_TRY(mlxn_op_contiguous_last(c->op, c->names[i], c->buffers[i]));
     }
     if (c->buffers[QKV_POSITIONS] || p->position_start)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: %s is given together with tables", c->op,
@@ -237,13 +238,13 @@ static mlxn_status check_positions(check *c)
 {
     qkv_params *p = &c->p;
     mlxn_buffer *positions = c->buffers[QKV_POSITIONS], *freqs = c->buffers[QKV_FREQS];
-    MLXN_TRY(op_operand(c->op, "freqs", c->enc, freqs, DT(F32), 0));
-    MLXN_TRY(op_shape(c->op, "freqs", freqs, 2, p->rotary_pairs, 2, 0));
-    MLXN_TRY(op_dense(c->op, "freqs", freqs, 2 * p->rotary_pairs));
-    MLXN_TRY(op_operand(c->op, "positions", c->enc, positions, DT(I32) | DT(U32) | DT(I64),
-                        OP_OPTIONAL));
-    MLXN_TRY(op_shape(c->op, "positions", positions, 1, p->tokens, 0, 0));
-    MLXN_TRY(op_contiguous_last(c->op, "positions", positions));
+    MLXN_TRY(mlxn_op_operand(c->op, "freqs", c->enc, freqs, DT(F32), 0));
+    MLXN_TRY(mlxn_op_shape(c->op, "freqs", freqs, 2, p->rotary_pairs, 2, 0));
+    MLXN_TRY(mlxn_op_dense(c->op, "freqs", freqs, 2 * p->rotary_pairs));
+    MLXN_TRY(mlxn_op_operand(c->op, "positions", c->enc, positions, DT(I32) | DT(U32) | DT(I64),
+                             OP_OPTIONAL));
+    MLXN_TRY(mlxn_op_shape(c->op, "positions", positions, 1, p->tokens, 0, 0));
+    MLXN_TRY(mlxn_op_contiguous_last(c->op, "positions", positions));
     p->angles = QKV_ANGLES_FREQS;
     if (positions && p->position_start)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: position_start is %lld, needs 0 with positions",
@@ -276,8 +277,8 @@ static mlxn_status check_angles(check *c)
         return MLXN_OK;
     }
     float factor = c->p.attention_factor;
-    MLXN_TRY(op_float(c->op, "attention_factor", factor, factor > 0 && isfinite(factor),
-                      "> 0, finite; 1 for none"));
+    MLXN_TRY(mlxn_op_float(c->op, "attention_factor", factor, factor > 0 && isfinite(factor),
+                           "> 0, finite; 1 for none"));
     if (tables && c->buffers[QKV_FREQS])
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: freqs and tables are both given", c->op);
     return tables ? check_tables(c) : check_positions(c);
@@ -292,9 +293,9 @@ static mlxn_status check_slots(check *c)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: slots is given without a cache", c->op);
     if (!cached)
         return MLXN_OK;
-    MLXN_TRY(op_operand(c->op, "slots", c->enc, slots, DT(I32) | DT(I64), 0));
-    MLXN_TRY(op_shape(c->op, "slots", slots, 1, c->p.tokens, 0, 0));
-    MLXN_TRY(op_contiguous_last(c->op, "slots", slots));
+    MLXN_TRY(mlxn_op_operand(c->op, "slots", c->enc, slots, DT(I32) | DT(I64), 0));
+    MLXN_TRY(mlxn_op_shape(c->op, "slots", slots, 1, c->p.tokens, 0, 0));
+    MLXN_TRY(mlxn_op_contiguous_last(c->op, "slots", slots));
     c->p.slot_dtype = (int32_t)slots->dtype;
     return MLXN_OK;
 }
@@ -306,11 +307,11 @@ static mlxn_status check_overlaps(const check *c)
         int role = i % QKV_PART_OPERANDS;
         if (role != QKV_OUTPUT && role != QKV_CACHE)
             continue;
-        MLXN_TRY(op_distinct(c->op, c->names[i], c->buffers[i]));
+        MLXN_TRY(mlxn_op_distinct(c->op, c->names[i], c->buffers[i]));
         for (int j = 0; j < QKV_OPERANDS; j++)
             if (j != i)
-                MLXN_TRY(op_disjoint(c->op, c->names[i], c->buffers[i], c->names[j], c->buffers[j],
-                                     role == QKV_OUTPUT && j == i - 1));
+                MLXN_TRY(mlxn_op_disjoint(c->op, c->names[i], c->buffers[i], c->names[j],
+                                          c->buffers[j], role == QKV_OUTPUT && j == i - 1));
     }
     return MLXN_OK;
 }
@@ -322,15 +323,15 @@ static mlxn_status check_eps(check *c, float eps, float bias)
         weighted |= c->p.part[k].heads && c->p.part[k].norm == MLXN_NORM_WEIGHTED;
     c->p.eps = eps;
     c->p.weight_bias = bias;
-    MLXN_TRY(op_float(c->op, "eps", eps, eps >= 0 && isfinite(eps), ">= 0, finite"));
-    MLXN_TRY(op_float(c->op, "weight_bias", bias, isfinite(bias), "a finite number"));
-    return op_float(c->op, "weight_bias", bias, weighted || bias == 0, "0 without a weight");
+    MLXN_TRY(mlxn_op_float(c->op, "eps", eps, eps >= 0 && isfinite(eps), ">= 0, finite"));
+    MLXN_TRY(mlxn_op_float(c->op, "weight_bias", bias, isfinite(bias), "a finite number"));
+    return mlxn_op_float(c->op, "weight_bias", bias, weighted || bias == 0, "0 without a weight");
 }
 
 mlxn_status mlxn_qkv_prepare(mlxn_encoder *enc, const mlxn_qkv_prepare_args *args)
 {
     check c = {.op = "qkv_prepare", .enc = enc};
-    MLXN_TRY(op_encoder(c.op, enc));
+    MLXN_TRY(mlxn_op_encoder(c.op, enc));
     OP_ARGS(c.op, mlxn_qkv_prepare_args, a, args);
     const mlxn_qkv_part *parts[QKV_PARTS] = {&a.q, &a.k, &a.v};
     memcpy(c.names, qkv_names, sizeof c.names);
@@ -360,7 +361,7 @@ mlxn_status mlxn_qkv_prepare(mlxn_encoder *enc, const mlxn_qkv_prepare_args *arg
 mlxn_status mlxn_rope(mlxn_encoder *enc, const mlxn_rope_args *args)
 {
     check c = {.op = "rope", .enc = enc};
-    MLXN_TRY(op_encoder(c.op, enc));
+    MLXN_TRY(mlxn_op_encoder(c.op, enc));
     OP_ARGS(c.op, mlxn_rope_args, a, args);
     memcpy(c.names, qkv_names, sizeof c.names);
     c.names[QKV_INPUT] = "input";

@@ -7,8 +7,8 @@
  */
 #include <math.h>
 #include <stdlib.h>
-#include "ops/check.h"
 #include <mlxn/ops/rope.h>
+#include "ops/check.h"
 
 static mlxn_status check_number(const char *name, double value, int ok, const char *domain)
 {
@@ -26,9 +26,9 @@ static mlxn_status check_buffer(const char *name, const mlxn_device *device, con
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: %s is NULL", op, name);
     if (b->storage->device != device)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: %s is on another device", op, name);
-    MLXN_TRY(op_dtype(op, name, b, MLXN_F32));
-    MLXN_TRY(op_shape(op, name, b, rank, pairs, 2, 0));
-    return op_dense(op, name, b, b->elements);
+    MLXN_TRY(mlxn_op_dtype(op, name, b, MLXN_F32));
+    MLXN_TRY(mlxn_op_shape(op, name, b, rank, pairs, 2, 0));
+    return mlxn_op_dense(op, name, b, b->elements);
 }
 
 static mlxn_status check_args(const mlxn_device *device, const mlxn_rope_freqs_args *a)
@@ -43,7 +43,8 @@ static mlxn_status check_args(const mlxn_device *device, const mlxn_rope_freqs_a
         return mlxn_fail(MLXN_ERR_ARGUMENT,
                          "rope_freqs: exponent_dim is %lld, %lld pairs need %lld",
                          (long long)a->exponent_dim, (long long)pairs, (long long)(2 * pairs));
-    MLXN_TRY(op_disjoint("rope_freqs", "output", a->output, "freq_factors", a->freq_factors, 0));
+    MLXN_TRY(
+        mlxn_op_disjoint("rope_freqs", "output", a->output, "freq_factors", a->freq_factors, 0));
     MLXN_TRY(check_number("theta", a->theta, a->theta > 0, "> 0"));
     MLXN_TRY(check_number("scale", a->scale, a->scale > 0, "> 0"));
     if (a->yarn_original_context < 0)

@@ -17,7 +17,7 @@ size_t mlxn_argmax_shared(const void *params, uint32_t n_threads)
 mlxn_status mlxn_argmax(mlxn_encoder *encoder, const mlxn_argmax_args *args)
 {
     logits_params params;
-    MLXN_TRY(op_encoder(OP, encoder));
+    MLXN_TRY(mlxn_op_encoder(OP, encoder));
     OP_ARGS(OP, mlxn_argmax_args, a, args);
     MLXN_TRY(mlxn_check_logits(OP, encoder, a.logits, &params));
     MLXN_TRY(mlxn_check_result(OP, "ids", encoder, a.ids, DT(I32), params.rows, a.logits));

@@ -16,14 +16,14 @@ size_t mlxn_logprob_shared(const void *params, uint32_t n_threads)
 mlxn_status mlxn_logprob(mlxn_encoder *encoder, const mlxn_logprob_args *args)
 {
     logits_params params;
-    MLXN_TRY(op_encoder(OP, encoder));
+    MLXN_TRY(mlxn_op_encoder(OP, encoder));
     OP_ARGS(OP, mlxn_logprob_args, a, args);
     MLXN_TRY(mlxn_check_logits(OP, encoder, a.logits, &params));
-    MLXN_TRY(op_operand(OP, "targets", encoder, a.targets, DT(I32), 0));
-    MLXN_TRY(op_dense(OP, "targets", a.targets, params.rows));
+    MLXN_TRY(mlxn_op_operand(OP, "targets", encoder, a.targets, DT(I32), 0));
+    MLXN_TRY(mlxn_op_dense(OP, "targets", a.targets, params.rows));
     MLXN_TRY(
         mlxn_check_result(OP, "logprobs", encoder, a.logprobs, DT(F32), params.rows, a.logits));
-    MLXN_TRY(op_disjoint(OP, "logprobs", a.logprobs, "targets", a.targets, 0));
+    MLXN_TRY(mlxn_op_disjoint(OP, "logprobs", a.logprobs, "targets", a.targets, 0));
     const mlxn_operand operands[] = {
         {a.logits, MLXN_READ}, {a.targets, MLXN_READ}, {a.logprobs, MLXN_WRITE}};
     return mlxn_launch(encoder, MLXN_KERNEL_logprob, operands, 3, &params, sizeof params, NULL);

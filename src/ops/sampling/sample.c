@@ -25,22 +25,22 @@ static mlxn_status check_filters(const mlxn_sample_args *a)
 {
     if (a->top_k < 0)
         return mlxn_fail(MLXN_ERR_ARGUMENT, OP ": top_k is %lld, needs >= 0", (long long)a->top_k);
-    MLXN_TRY(op_float(OP, "temperature", a->temperature,
-                      a->temperature >= 0 && isfinite(a->temperature), ">= 0 and finite"));
-    MLXN_TRY(op_float(OP, "top_p", a->top_p, a->top_p > 0 && a->top_p <= 1, "> 0 and <= 1"));
-    return op_float(OP, "min_p", a->min_p, a->min_p >= 0 && a->min_p <= 1, ">= 0 and <= 1");
+    MLXN_TRY(mlxn_op_float(OP, "temperature", a->temperature,
+                           a->temperature >= 0 && isfinite(a->temperature), ">= 0 and finite"));
+    MLXN_TRY(mlxn_op_float(OP, "top_p", a->top_p, a->top_p > 0 && a->top_p <= 1, "> 0 and <= 1"));
+    return mlxn_op_float(OP, "min_p", a->min_p, a->min_p >= 0 && a->min_p <= 1, ">= 0 and <= 1");
 }
 
 mlxn_status mlxn_sample(mlxn_encoder *encoder, const mlxn_sample_args *args)
 {
-    MLXN_TRY(op_encoder(OP, encoder));
+    MLXN_TRY(mlxn_op_encoder(OP, encoder));
     OP_ARGS(OP, mlxn_sample_args, a, args);
     MLXN_TRY(mlxn_check_flat_logits(OP, encoder, a.logits));
     MLXN_TRY(mlxn_check_cell(OP, "token", encoder, a.token, 0));
     MLXN_TRY(mlxn_check_cell(OP, "counter", encoder, a.counter, 0));
     MLXN_TRY(check_filters(&a));
-    MLXN_TRY(op_disjoint(OP, "token", a.token, "logits", a.logits, 0));
-    MLXN_TRY(op_disjoint(OP, "token", a.token, "counter", a.counter, 0));
+    MLXN_TRY(mlxn_op_disjoint(OP, "token", a.token, "logits", a.logits, 0));
+    MLXN_TRY(mlxn_op_disjoint(OP, "token", a.token, "counter", a.counter, 0));
 
     int64_t vocab = a.logits->elements;
     const mlxn_operand operands[] = {

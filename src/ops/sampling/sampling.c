@@ -14,11 +14,11 @@ mlxn_status mlxn_check_logits(const char *op, const mlxn_encoder *enc, const mlx
                               logits_params *params)
 {
     op_rows rows;
-    MLXN_TRY(op_operand(op, "logits", enc, logits, DT(F32), 0));
+    MLXN_TRY(mlxn_op_operand(op, "logits", enc, logits, DT(F32), 0));
     if (logits->rank != 1 && logits->rank != 2)
         return mlxn_fail(MLXN_ERR_SHAPE, "%s: logits has %d dimensions, needs 1 or 2", op,
                          logits->rank);
-    MLXN_TRY(op_as_rows(op, "logits", logits, &rows));
+    MLXN_TRY(mlxn_op_as_rows(op, "logits", logits, &rows));
     *params = (logits_params){.rows = rows.rows, .vocab = rows.dim, .stride = rows.stride};
     return check_vocab(op, params->vocab);
 }
@@ -27,22 +27,22 @@ mlxn_status mlxn_check_result(const char *op, const char *name, const mlxn_encod
                               const mlxn_buffer *b, uint32_t dtype, int64_t n,
                               const mlxn_buffer *logits)
 {
-    MLXN_TRY(op_operand(op, name, enc, b, dtype, 0));
-    MLXN_TRY(op_dense(op, name, b, n));
-    return op_disjoint(op, name, b, "logits", logits, 0);
+    MLXN_TRY(mlxn_op_operand(op, name, enc, b, dtype, 0));
+    MLXN_TRY(mlxn_op_dense(op, name, b, n));
+    return mlxn_op_disjoint(op, name, b, "logits", logits, 0);
 }
 
 mlxn_status mlxn_check_flat_logits(const char *op, const mlxn_encoder *enc,
                                    const mlxn_buffer *logits)
 {
-    MLXN_TRY(op_operand(op, "logits", enc, logits, DT(F32), 0));
-    MLXN_TRY(op_dense(op, "logits", logits, logits->elements));
+    MLXN_TRY(mlxn_op_operand(op, "logits", enc, logits, DT(F32), 0));
+    MLXN_TRY(mlxn_op_dense(op, "logits", logits, logits->elements));
     return check_vocab(op, logits->elements);
 }
 
 mlxn_status mlxn_check_cell(const char *op, const char *name, const mlxn_encoder *enc,
                             const mlxn_buffer *b, uint32_t flags)
 {
-    MLXN_TRY(op_operand(op, name, enc, b, DT(I32), flags));
-    return op_dense(op, name, b, 1);
+    MLXN_TRY(mlxn_op_operand(op, name, enc, b, DT(I32), flags));
+    return mlxn_op_dense(op, name, b, 1);
 }

@@ -17,10 +17,10 @@ size_t mlxn_top_k_shared(const void *params, uint32_t n_threads)
 mlxn_status mlxn_top_k(mlxn_encoder *encoder, const mlxn_top_k_args *args)
 {
     logits_params params;
-    MLXN_TRY(op_encoder(OP, encoder));
+    MLXN_TRY(mlxn_op_encoder(OP, encoder));
     OP_ARGS(OP, mlxn_top_k_args, a, args);
     MLXN_TRY(mlxn_check_logits(OP, encoder, a.logits, &params));
-    MLXN_TRY(op_operand(OP, "ids", encoder, a.ids, DT(I32), 0));
+    MLXN_TRY(mlxn_op_operand(OP, "ids", encoder, a.ids, DT(I32), 0));
     int64_t rows = params.rows, k = a.ids->elements / rows;
     int64_t most = params.vocab < SAMPLING_K_MAX ? params.vocab : SAMPLING_K_MAX;
     params.k = k;
@@ -29,7 +29,7 @@ mlxn_status mlxn_top_k(mlxn_encoder *encoder, const mlxn_top_k_args *args)
                          (long long)k, (long long)most);
     MLXN_TRY(mlxn_check_result(OP, "ids", encoder, a.ids, DT(I32), rows * k, a.logits));
     MLXN_TRY(mlxn_check_result(OP, "values", encoder, a.values, DT(F32), rows * k, a.logits));
-    MLXN_TRY(op_disjoint(OP, "values", a.values, "ids", a.ids, 0));
+    MLXN_TRY(mlxn_op_disjoint(OP, "values", a.values, "ids", a.ids, 0));
     const mlxn_operand operands[] = {
         {a.logits, MLXN_READ}, {a.ids, MLXN_WRITE}, {a.values, MLXN_WRITE}};
     return mlxn_launch(encoder, MLXN_KERNEL_top_k, operands, 3, &params, sizeof params, NULL);

@@ -16,15 +16,15 @@ size_t mlxn_screen_pack_shared(const void *args, uint32_t n_threads)
     return n_threads * (16 + 2 * (size_t)p->weight.cols) * sizeof(float);
 }
 
-mlxn_status screen_check_weight(const char *op, const mlxn_buffer *weight, matmul_weight *w)
+mlxn_status mlxn_screen_check_weight(const char *op, const mlxn_buffer *weight, matmul_weight *w)
 {
     if (!weight)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: weight is NULL", op);
-    MLXN_TRY(op_dtype(op, "weight", weight, MLXN_Q8_0));
+    MLXN_TRY(mlxn_op_dtype(op, "weight", weight, MLXN_Q8_0));
     if (weight->layout == MLXN_LAYOUT_PACKED)
         return mlxn_fail(MLXN_ERR_DTYPE, "%s: weight is prepared, needs to be plain", op);
-    MLXN_TRY(matmul_weight_of(op, "weight", weight, w));
-    MLXN_TRY(op_dense(op, "weight", weight, w->rows * w->cols));
+    MLXN_TRY(mlxn_matmul_weight_of(op, "weight", weight, w));
+    MLXN_TRY(mlxn_op_dense(op, "weight", weight, w->rows * w->cols));
     if (w->rows > INT32_MAX || w->cols > INT32_MAX)
         return mlxn_fail(MLXN_ERR_SHAPE, "%s: weight is [%lld, %lld], needs at most %d", op,
                          (long long)w->rows, (long long)w->cols, INT32_MAX);
@@ -107,7 +107,7 @@ static mlxn_status pack(mlxn_encoder *encoder, mlxn_buffer *weight, const matmul
     return status;
 }
 
-mlxn_status screen_alloc(mlxn_buffer *weight, const matmul_weight *w, mlxn_screen **out)
+mlxn_status mlxn_screen_alloc(mlxn_buffer *weight, const matmul_weight *w, mlxn_screen **out)
 {
     size_t bytes;
     if (mlxn_mul_overflows(screen_group_bytes(packed_tiles(w->cols)),
@@ -137,9 +137,9 @@ mlxn_status mlxn_screen_create(mlxn_buffer *weight, mlxn_screen **out)
     if (!out)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "screen_create: out is NULL");
     *out = NULL;
-    MLXN_TRY(screen_check_weight("screen_create", weight, &w));
+    MLXN_TRY(mlxn_screen_check_weight("screen_create", weight, &w));
     MLXN_TRY(mlxn_encoder_create(weight->storage->device, &encoder));
-    mlxn_status status = screen_alloc(weight, &w, &s);
+    mlxn_status status = mlxn_screen_alloc(weight, &w, &s);
     if (status == MLXN_OK)
         status = find_wide(encoder, weight, &w, s->wide);
     if (status == MLXN_OK)
@@ -177,8 +177,8 @@ static mlxn_status check_shapes(const mlxn_screened_matmul_args *a, matmul_param
 {
     const char *op = "screened_matmul";
     op_rows in, out;
-    MLXN_TRY(op_as_rows(op, "input", a->input, &in));
-    MLXN_TRY(op_as_rows(op, "output", a->output, &out));
+    MLXN_TRY(mlxn_op_as_rows(op, "input", a->input, &in));
+    MLXN_TRY(mlxn_op_as_rows(op, "output", a->output, &out));
     if (in.rows != 1 || out.rows != 1)
         return mlxn_fail(MLXN_ERR_SHAPE, "%s: %s has %lld rows, needs 1", op,
                          in.rows != 1 ? "input" : "output",
@@ -206,28 +206,28 @@ static mlxn_status check_shapes(const mlxn_screened_matmul_args *a, matmul_param
 static mlxn_status check_operands(mlxn_encoder *encoder, const mlxn_screened_matmul_args *a)
 {
     const char *op = "screened_matmul";
-    MLXN_TRY(op_operand(op, "input", encoder, a->input, DT_FLOATS, 0));
-    MLXN_TRY(op_operand(op, "weight", encoder, a->weight, DT(Q8_0), 0));
-    MLXN_TRY(op_operand(op, "output", encoder, a->output, DT(F32), 0));
-    MLXN_TRY(op_operand(op, "rows_read", encoder, a->rows_read, DT(I32), OP_OPTIONAL));
+    MLXN_TRY(mlxn_op_operand(op, "input", encoder, a->input, DT_FLOATS, 0));
+    MLXN_TRY(mlxn_op_operand(op, "weight", encoder, a->weight, DT(Q8_0), 0));
+    MLXN_TRY(mlxn_op_operand(op, "output", encoder, a->output, DT(F32), 0));
+    MLXN_TRY(mlxn_op_operand(op, "rows_read", encoder, a->rows_read, DT(I32), OP_OPTIONAL));
     if (!a->screen)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: screen is NULL", op);
-    MLXN_TRY(op_operand(op, "screen", encoder, a->screen->groups, DT(U8), 0));
+    MLXN_TRY(mlxn_op_operand(op, "screen", encoder, a->screen->groups, DT(U8), 0));
     if (a->mode != MLXN_MATMUL_EXACT && a->mode != MLXN_MATMUL_FAST)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "%s: mode is %d, needs exact (1) or fast (2)", op,
                          (int)a->mode);
-    MLXN_TRY(op_disjoint(op, "output", a->output, "input", a->input, 0));
-    MLXN_TRY(op_disjoint(op, "output", a->output, "weight", a->weight, 0));
+    MLXN_TRY(mlxn_op_disjoint(op, "output", a->output, "input", a->input, 0));
+    MLXN_TRY(mlxn_op_disjoint(op, "output", a->output, "weight", a->weight, 0));
     if (!a->rows_read)
         return MLXN_OK;
-    MLXN_TRY(op_dense(op, "rows_read", a->rows_read, 1));
-    MLXN_TRY(op_disjoint(op, "rows_read", a->rows_read, "output", a->output, 0));
-    return op_disjoint(op, "rows_read", a->rows_read, "input", a->input, 0);
+    MLXN_TRY(mlxn_op_dense(op, "rows_read", a->rows_read, 1));
+    MLXN_TRY(mlxn_op_disjoint(op, "rows_read", a->rows_read, "output", a->output, 0));
+    return mlxn_op_disjoint(op, "rows_read", a->rows_read, "input", a->input, 0);
 }
 
 mlxn_status mlxn_screened_matmul(mlxn_encoder *encoder, const mlxn_screened_matmul_args *args)
 {
-    MLXN_TRY(op_encoder("screened_matmul", encoder));
+    MLXN_TRY(mlxn_op_encoder("screened_matmul", encoder));
     OP_ARGS("screened_matmul", mlxn_screened_matmul_args, a, args);
     MLXN_TRY(check_operands(encoder, &a));
     screened_matmul_params p = {.matmul = {.input_dtype = (int32_t)a.input->dtype,
@@ -237,7 +237,7 @@ mlxn_status mlxn_screened_matmul(mlxn_encoder *encoder, const mlxn_screened_matm
                                 .wide_error = a.screen->wide_error,
                                 .k = a.k};
     memcpy(p.wide, a.screen->wide, sizeof p.wide);
-    MLXN_TRY(screen_check_weight("screened_matmul", a.weight, &p.matmul.weight));
+    MLXN_TRY(mlxn_screen_check_weight("screened_matmul", a.weight, &p.matmul.weight));
     MLXN_TRY(check_shapes(&a, &p.matmul));
     const mlxn_operand operands[] = {{a.input, MLXN_READ},
                                      {a.weight, MLXN_READ},

@@ -101,7 +101,7 @@ static inline screened_plan screened_plan_of(const screened_matmul_params *p)
 }
 
 /* Weight operands, and an empty screen, for screen.c and screen_file.c. */
-mlxn_status screen_check_weight(const char *op, const mlxn_buffer *weight, matmul_weight *w);
-mlxn_status screen_alloc(mlxn_buffer *weight, const matmul_weight *w, mlxn_screen **out);
+mlxn_status mlxn_screen_check_weight(const char *op, const mlxn_buffer *weight, matmul_weight *w);
+mlxn_status mlxn_screen_alloc(mlxn_buffer *weight, const matmul_weight *w, mlxn_screen **out);
 
 #endif

@@ -168,12 +168,12 @@ mlxn_status mlxn_screen_load(mlxn_buffer *weight, const char *path, const char *
     if (!out)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "screen_load: out is NULL");
     *out = NULL;
-    MLXN_TRY(screen_check_weight("screen_load", weight, &w));
+    MLXN_TRY(mlxn_screen_check_weight("screen_load", weight, &w));
     MLXN_TRY(check_key("screen_load", path, key));
     FILE *file = fopen(path, "rb");
     if (!file)
         return io_error(path);
-    mlxn_status status = screen_alloc(weight, &w, &s);
+    mlxn_status status = mlxn_screen_alloc(weight, &w, &s);
     if (status == MLXN_OK)
         status = read_file(s, file, path, key);
     fclose(file);
