@@ -89,8 +89,9 @@ typedef struct mlxn_dispatch_args {
     size_t shared_bytes; /* GPU: dynamic group memory */
 } mlxn_dispatch_args;
 
-/* Records a dispatch of any kernel by name.  MLXN_ERR_NOT_FOUND: nothing is named so;
- * MLXN_ERR_UNSUPPORTED: it has no code for this device; MLXN_ERR_COMPILE: that does not compile. */
+/* Records a dispatch of a user's kernel by name.  MLXN_ERR_NOT_FOUND: nothing is named so;
+ * MLXN_ERR_ARGUMENT also for the library's own, which operators record; MLXN_ERR_UNSUPPORTED: it
+ * has no code for this device; MLXN_ERR_COMPILE: that does not compile. */
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_dispatch(mlxn_encoder *encoder,
                                                    const mlxn_dispatch_args *args);
 

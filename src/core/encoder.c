@@ -258,6 +258,10 @@ static mlxn_status check_dispatch(const mlxn_encoder *encoder, const mlxn_dispat
 {
     if (!a->kernel)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "dispatch: kernel is NULL");
+    if (mlxn_kernel_is_builtin(a->kernel)) /* its arguments are not public, so not to be checked */
+        return mlxn_fail(MLXN_ERR_ARGUMENT,
+                         "dispatch: %s is a kernel of the library, which its operator records",
+                         a->kernel);
     if (a->n_operands < 0 || a->n_operands > MLXN_MAX_OPERANDS)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "dispatch: %s has %d operands, at most %d", a->kernel,
                          a->n_operands, MLXN_MAX_OPERANDS);

@@ -102,6 +102,8 @@ TEST(core_encoder_states)
     CHECK_STATUS(mlxn_encoder_reset(encoder), MLXN_OK);
     CHECK_FAILS(mlxn_dispatch(encoder, MLXN_DESC(mlxn_dispatch_args, .kernel = "nobody")),
                 MLXN_ERR_NOT_FOUND, "nobody");
+    CHECK_FAILS(mlxn_dispatch(encoder, MLXN_DESC(mlxn_dispatch_args, .kernel = "rms_norm")),
+                MLXN_ERR_ARGUMENT, "rms_norm is a kernel of the library");
     CHECK_STATUS(mlxn_dispatch(encoder, NULL), MLXN_ERR_ARGUMENT);
     CHECK_STATUS(mlxn_dispatch(NULL, NULL), MLXN_ERR_ARGUMENT);
     CHECK_STATUS(mlxn_encoder_commit(NULL), MLXN_ERR_ARGUMENT);
