@@ -37,6 +37,20 @@ def files_that_are_no_gguf(mlxn, _):
     mlxn.fails("info", fifo, says=[fifo, "not a regular file"], timeout=60)  # nobody writes to it
 
 
+@test()
+def tensors_of_unknown_type(mlxn, _):
+    """IQ4_NL, which other programs know: the file can be shown, and every use of it names the tensor."""
+    name, head = b"token_embd.weight", bytearray(header(mlxn))
+    at = head.index(name) + len(name) + 4 + 2 * 8  # behind the rank and two extents
+    head[at:at + 4] = (20).to_bytes(4, "little")
+    path = mlxn.file("unknown.gguf", head)
+    os.truncate(path, os.path.getsize(model_path(mlxn)))
+    check("type 20 (not known here)" in mlxn.ok("info", path).text())
+    for args in (["run", "-p", "x"], ["bench"], ["bench", "ops", "-r", 1]):
+        mlxn.fails(*args, "-m", path, says=["unknown.gguf", "token_embd.weight", "type 20"])
+    os.remove(path)
+
+
 def mutate(rng, head):
     """One to eight changes: a flipped bit, a byte, a 64-bit number gone absurd.  Most fall where
     the structure is, outside the vocabulary's strings and scores."""
