@@ -187,6 +187,7 @@ def nothing_of_nvidia_is_needed(mlxn, _):
            if line.startswith("device cuda:0:")]
     check(len(row) == 1 and said in row[0], row)
     mlxn.fails("bench", "head-norm-rope", "--device", "cuda", env=without, says=said)
+    mlxn.fails("bench", "head-norm-rope", "--device", "cpu", "--baselines", says="needs a CUDA device")
     for library in mlxn.path, os.path.join(os.path.dirname(mlxn.path), "../libmlxn.so"):
         needed = subprocess.run(["readelf", "-d", library], stdout=subprocess.PIPE, check=True,
                                 text=True).stdout
