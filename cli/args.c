@@ -130,6 +130,23 @@ static int read_choice(const char *words, const char *text, int *out)
     }
 }
 
+static int read_device(const char *text, device_name *out)
+{
+    static const option number = {.max = 1024};
+    device_name device = {.index = 0};
+    size_t length = strcspn(text, ":");
+    int64_t index = 0;
+    if (!length || length >= sizeof device.backend)
+        return 0;
+    memcpy(device.backend, text, length);
+    text += length;
+    if (*text++ && (!read_int(&number, &text, &index) || *text))
+        return 0;
+    device.index = (int)index;
+    *out = device;
+    return 1;
+}
+
 /* Whether `text` is a value of the option; if so it is stored. */
 static int store(const option *o, const char *text, void *values)
 {
@@ -149,6 +166,8 @@ static int store(const option *o, const char *text, void *values)
         return read_real(o, text, field);
     case OPTION_CHOICE:
         return read_choice(o->value, text, field);
+    case OPTION_DEVICE:
+        return read_device(text, field);
     }
     return 0;
 }
@@ -157,6 +176,8 @@ static int bad_value(const command *self, const option *o, const char *arg, cons
 {
     if (o->kind == OPTION_CHOICE)
         return args_usage(self, "%s takes one of %s, not \"%s\"", arg, o->value, text);
+    if (o->kind == OPTION_DEVICE)
+        return args_usage(self, "%s takes %s, not \"%s\"", arg, o->value, text);
     if (o->kind == OPTION_REAL)
         return args_usage(self, "%s takes a number from %g to %g, not \"%s\"", arg, o->min, o->max,
                           text);

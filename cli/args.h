@@ -18,6 +18,7 @@ typedef enum option_kind {
     OPTION_INTS,   /* int_list: numbers joined by commas, each min to max */
     OPTION_REAL,   /* double, min to max */
     OPTION_CHOICE, /* int: the index of the word in `value`, "exact|fast" */
+    OPTION_DEVICE, /* device_name: "cpu", "cuda:1" */
 } option_kind;
 
 #define INT_LIST_MAX 16
@@ -25,6 +26,11 @@ typedef struct int_list {
     int64_t value[INT_LIST_MAX];
     int count;
 } int_list;
+
+typedef struct device_name {
+    char backend[32]; /* "": not given */
+    int index;
+} device_name;
 
 typedef struct option {
     char letter;      /* 0: none */

@@ -68,11 +68,14 @@ static const char *file_type_name(uint32_t type)
     static const struct {
         uint32_t type;
         const char *name;
-    } names[] = {
-        {0, "all F32"},        {1, "F16"},           {2, "Q4_0"},           {3, "Q4_1"},
-        {7, "Q8_0"},           {8, "Q5_0"},          {9, "Q5_1"},           {14, "Q4_K - Small"},
-        {15, "Q4_K - Medium"}, {16, "Q5_K - Small"}, {17, "Q5_K - Medium"}, {18, "Q6_K"},
-        {32, "BF16"}};
+    } names[] = {{0, "all F32"},        {1, "F16"},
+                 {2, "Q4_0"},           {3, "Q4_1"},
+                 {7, "Q8_0"},           {8, "Q5_0"},
+                 {9, "Q5_1"},           {11, "Q3_K - Small"},
+                 {12, "Q3_K - Medium"}, {13, "Q3_K - Large"},
+                 {14, "Q4_K - Small"},  {15, "Q4_K - Medium"},
+                 {16, "Q5_K - Small"},  {17, "Q5_K - Medium"},
+                 {18, "Q6_K"},          {32, "BF16"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (names[i].type == type)
             return names[i].name;

@@ -171,9 +171,12 @@ static mlxn_status run_all(head_bench *b)
 static mlxn_status bench_head(const head_values *v)
 {
     head_bench b = {.v = v, .info = {.size = sizeof b.info}};
-    mlxn_status status = load_device(v->common.device, v->common.threads, &b.device);
+    mlxn_status status = load_device(&v->common.device, v->common.threads, &b.device);
     if (status == MLXN_OK)
         status = mlxn_device_get_info(b.device, &b.info);
+    if (status == MLXN_OK && v->baselines && strcmp(b.info.backend, "cuda") != 0)
+        status = mlxn_fail(MLXN_ERR_UNSUPPORTED, "--baselines needs a CUDA device, not %s",
+                           b.info.backend);
     if (status == MLXN_OK)
         status = mlxn_encoder_create(b.device, &b.encoder);
     if (status == MLXN_OK)

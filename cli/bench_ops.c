@@ -190,7 +190,7 @@ static mlxn_status read_dims(ops_bench *o)
 static mlxn_status open_bench(ops_bench *o)
 {
     MLXN_TRY(load_open(&o->v->common, 0, &o->l));
-    MLXN_TRY(load_device(o->v->common.device, o->v->common.threads, &o->l.device));
+    MLXN_TRY(load_device(&o->v->common.device, o->v->common.threads, &o->l.device));
     o->l.device_info.size = sizeof o->l.device_info;
     MLXN_TRY(mlxn_device_get_info(o->l.device, &o->l.device_info));
     o->model = (job_model){.device = o->l.device,

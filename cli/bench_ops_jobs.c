@@ -247,6 +247,10 @@ static mlxn_status load_weight(const job_model *m, const char *name, mlxn_gguf_t
     if (index < 0)
         return mlxn_fail(MLXN_ERR_FORMAT, "%s: tensor %s is missing", m->path, name);
     MLXN_TRY(mlxn_gguf_get_tensor(m->gguf, index, t));
+    if (t->dtype == MLXN_DTYPE_NONE)
+        return mlxn_fail(MLXN_ERR_UNSUPPORTED,
+                         "%s: tensor %s: its type %" PRIu32 " is not supported", m->path, name,
+                         t->type);
     MLXN_TRY(
         mlxn_buffer_map_file(m->device, m->path, t->offset, t->dtype, t->rank, t->shape, &plain));
     mlxn_status status =

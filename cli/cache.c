@@ -119,10 +119,25 @@ mlxn_status cache_hash(int fd, const char *path, char hex[SHA256_HEX])
     return MLXN_OK;
 }
 
+/* Whether the screen under `key` was made after the file at `path` came there: ctime, which no
+ * copy or move of another file takes along. */
+static mlxn_status has_later_screen(const char *path, const char *key, int *later)
+{
+    struct stat file, screen;
+    char *screen_path;
+    MLXN_TRY(cache_path("screens", key, &screen_path));
+    *later = !stat(path, &file) && !stat(screen_path, &screen) && screen.st_mtime > file.st_ctime;
+    free(screen_path);
+    return MLXN_OK;
+}
+
 mlxn_status cache_identify(const char *model, const char *path, char hex[SHA256_HEX])
 {
     const known_model *known = cache_known(model ? model : DEFAULT_MODEL);
-    if (known) {
+    int later = 0;
+    if (known)
+        MLXN_TRY(has_later_screen(path, known->sha256, &later));
+    if (later) {
         snprintf(hex, SHA256_HEX, "%s", known->sha256);
         return MLXN_OK;
     }

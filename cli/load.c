@@ -1,36 +1,18 @@
 /* load.c - see load.h. */
 #include "load.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cache.h"
 #include "progress.h"
 #include "support.h"
 
-/* "cpu", "cuda:1". */
-mlxn_status load_device(const char *name, int64_t threads, mlxn_device **out)
+mlxn_status load_device(const device_name *name, int64_t threads, mlxn_device **out)
 {
-    mlxn_device_desc desc = {.size = sizeof desc, .threads = (uint32_t)threads};
-    char backend[32];
-    if (name) {
-        const char *colon = strchr(name, ':');
-        size_t length = colon ? (size_t)(colon - name) : strlen(name);
-        char *end = NULL;
-        long index = 0;
-        errno = 0;
-        if (colon)
-            index = strtol(colon + 1, &end, 10);
-        if (!length || length >= sizeof backend ||
-            (colon && (end == colon + 1 || *end || errno || index < 0 || index > 1024)))
-            return mlxn_fail(MLXN_ERR_ARGUMENT, "--device takes NAME or NAME:INDEX, not \"%s\"",
-                             name);
-        memcpy(backend, name, length);
-        backend[length] = 0;
-        desc.backend = backend;
-        desc.index = (int)index;
-    }
-    return mlxn_device_open_with(&desc, out);
+    return mlxn_device_open_with(MLXN_DESC(mlxn_device_desc,
+                                           .backend = *name->backend ? name->backend : NULL,
+                                           .index = name->index, .threads = (uint32_t)threads),
+                                 out);
 }
 
 mlxn_matmul_mode load_matmul(const common_values *common)
@@ -78,7 +60,7 @@ mlxn_status load_open(const common_values *common, int parts, loaded *out)
     MLXN_TRY(cache_resolve(common->model, &out->path));
     MLXN_TRY(mlxn_gguf_open(out->path, &out->gguf));
     if (parts & LOAD_MODEL) {
-        MLXN_TRY(load_device(common->device, common->threads, &out->device));
+        MLXN_TRY(load_device(&common->device, common->threads, &out->device));
         out->device_info.size = sizeof out->device_info;
         MLXN_TRY(mlxn_device_get_info(out->device, &out->device_info));
     }

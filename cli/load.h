@@ -7,7 +7,8 @@
 
 /* The first member of the values of every command that uses the tables' rows below. */
 typedef struct common_values {
-    const char *model, *device;
+    const char *model;
+    device_name device;
     int64_t threads;
     int matmul, output; /* indices of the words in the rows below */
     int verbose;
@@ -25,10 +26,10 @@ typedef struct common_values {
         't', "threads", OPTION_INT, "N", offsetof(common_values, threads), 0, 4096,     \
             "CPU threads. Default 0: as many as the CPUs that this process may run on." \
     }
-#define COMMON_DEVICE                                                                    \
-    {                                                                                    \
-        0, "device", OPTION_TEXT, "NAME[:INDEX]", offsetof(common_values, device), 0, 0, \
-            "The device, as `mlxn info` lists them. Default: the best there is."         \
+#define COMMON_DEVICE                                                                      \
+    {                                                                                      \
+        0, "device", OPTION_DEVICE, "NAME[:INDEX]", offsetof(common_values, device), 0, 0, \
+            "The device, as `mlxn info` lists them. Default: the best there is."           \
     }
 #define COMMON_MATMUL                                                                            \
     {                                                                                            \
@@ -76,7 +77,7 @@ enum { LOAD_TOKENIZER = 1, LOAD_MODEL = 2 };
 mlxn_status load_open(const common_values *common, int parts, loaded *out);
 void load_release(loaded *l);
 
-mlxn_status load_device(const char *name, int64_t threads, mlxn_device **out);
+mlxn_status load_device(const device_name *name, int64_t threads, mlxn_device **out);
 mlxn_matmul_mode load_matmul(const common_values *common);
 
 /* Text to ids, to be freed; at least room for one. */

@@ -3,9 +3,11 @@
  * Tokens, scores and figures go to stdout, everything else to stderr.  Exit code 0: done; 1: it
  * failed, and stderr says why; 2: wrong usage.  A reader of stdout that goes away ends any command
  * quietly, so SIGPIPE is ignored and the writes are checked. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <mlxn/mlxn.h>
 #include "commands.h"
 #include "support.h"
@@ -67,9 +69,20 @@ static const command *find_command(int argc, char **argv, int *words)
     return found;
 }
 
+/* A standard descriptor that is closed would be given to the next file that is opened, and what is
+ * printed would go into it.  One that can only be used the other way round fails as a closed one
+ * does. */
+static void hold_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0) /* then this is the lowest that is free */
+            (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv)
 {
     int words;
+    hold_standard_descriptors();
     const command *found = find_command(argc, argv, &words);
     signal(SIGPIPE, SIG_IGN);
     if (found) {

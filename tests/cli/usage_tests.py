@@ -118,6 +118,8 @@ def wrong_usage_is_2(mlxn, _):
         ["tokenize", "--bos", "--decode"], ["bench", "-r", "0"], ["bench", "-p", "1,"],
         ["bench", "-p", ",1"], ["bench", "-p", "1,,2"], ["bench", "-o", "csv"],
         ["bench", "ops", "-p", "0"], ["bench", "nosuch"], ["info", "a", "b"], ["pull"],
+        ["run", "--device", "cpu:"], ["run", "--device", "cpu:x"], ["score", "--device", "cpu:-1"],
+        ["bench", "--device", ":0"], ["bench", "ops", "--device="], ["run", "--device", "cpu:0:0"],
         ["pull", "nosuch"], ["pull", "gemma3-270m", "x"], ["completion"], ["completion", "tcsh"],
     ]
     for args in wrong:
@@ -185,6 +187,7 @@ def nothing_of_nvidia_is_needed(mlxn, _):
            if line.startswith("device cuda:0:")]
     check(len(row) == 1 and said in row[0], row)
     mlxn.fails("bench", "head-norm-rope", "--device", "cuda", env=without, says=said)
+    mlxn.fails("bench", "head-norm-rope", "--device", "cpu", "--baselines", says="needs a CUDA device")
     for library in mlxn.path, os.path.join(os.path.dirname(mlxn.path), "../libmlxn.so"):
         needed = subprocess.run(["readelf", "-d", library], stdout=subprocess.PIPE, check=True,
                                 text=True).stdout

@@ -305,6 +305,21 @@ TEST(gemma3_tiny_missing_tensors)
     free(t);
 }
 
+TEST(gemma3_tiny_has_no_screen)
+{
+    static fixture f;
+    mlxn_model *model = NULL;
+    int n;
+    if (fixture_begin(&f, rig_devices(&n)))
+        CHECK_FAILS(
+            mlxn_model_create(MLXN_DESC(mlxn_model_desc, .device = f.device, .gguf = f.gguf,
+                                        .screen_path = "/nowhere/screen", .screen_key = "tiny"),
+                              &model),
+            MLXN_ERR_DTYPE, "tiny: tensor token_embd.weight: ");
+    CHECK(model == NULL);
+    fixture_end(&f);
+}
+
 static int stop_at_half(void *context, uint64_t done, uint64_t total)
 {
     (void)context;

@@ -1,6 +1,7 @@
 /* gguf_test.c - the GGUF reader: what sound files say.  Broken ones: gguf_refusals_test.c. */
 #include "test.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 #include "gguf_image.h"
 #include "gguf_walk.h"
@@ -194,6 +195,9 @@ TEST(gguf_opens_files)
     mlxn_gguf *g = NULL;
     CHECK_FAILS(mlxn_gguf_open(path, &g), MLXN_ERR_IO, "a.gguf: cannot open");
     CHECK_FAILS(mlxn_gguf_open(directory, &g), MLXN_ERR_IO, "not a regular file");
+    REQUIRE(!mkfifo(path, 0600)); /* whose writer is not waited for */
+    CHECK_FAILS(mlxn_gguf_open(path, &g), MLXN_ERR_IO, "not a regular file");
+    unlink(path);
     gguf_sample(&w);
     CHECK(gguf_finish_file(&w, path));
     if (test_status(mlxn_gguf_open(path, &g), MLXN_OK, __FILE__, __LINE__, "open")) {

@@ -1,4 +1,5 @@
 /* buffer_test.c - buffers, views of them, memory of the caller's and of files, the pool. */
+#include <sys/stat.h>
 #include <unistd.h>
 #include "unit.h"
 
@@ -107,6 +108,10 @@ TEST(core_buffer_wrap_and_map)
     CHECK_FAILS(mlxn_buffer_map_file(device, path, 3, MLXN_U8, 1, nine, &b), MLXN_ERR_BOUNDS, "11");
     CHECK_FAILS(mlxn_buffer_map_file(device, "/no/such", 0, MLXN_U8, 1, nine, &b), MLXN_ERR_IO,
                 "/no/such");
+    unlink(path);
+    REQUIRE(!mkfifo(path, 0600));
+    CHECK_FAILS(mlxn_buffer_map_file(device, path, 0, MLXN_U8, 1, nine, &b), MLXN_ERR_IO,
+                "not a regular file"); /* and does not wait for a writer */
     unlink(path);
     mlxn_device_release(device);
 }

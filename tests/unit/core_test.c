@@ -77,6 +77,10 @@ TEST(core_device_open)
     info.size = 3;
     CHECK_STATUS(mlxn_device_get_info(device, &info), MLXN_ERR_ARGUMENT);
     CHECK_STATUS(mlxn_device_get_info(NULL, &info), MLXN_ERR_ARGUMENT);
+    mlxn_device *none = NULL;
+    if (mlxn_device_open_with(MLXN_DESC(mlxn_device_desc, .threads = 100000), &none)) /* no GPU */
+        CHECK(strstr(mlxn_last_error(), "100000 threads")); /* and not of a backend that is not */
+    mlxn_device_release(none);
     int backends = 0, has_cpu = 0;
     for (const char *name; (name = mlxn_backend_name(backends)) != NULL; backends++)
         has_cpu += !strcmp(name, "cpu");
