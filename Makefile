@@ -20,7 +20,7 @@ bench: all
 	@$(MLXN) bench ops
 	@python3 bench/peers/llama.py --mlxn $(MLXN) --rounds 3
 install: all
-	@cmake --install $(BUILD) --prefix $(PREFIX)
+	@cmake --install $(BUILD) --prefix "$(PREFIX)"
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 .PHONY: all run test test-full bench install format

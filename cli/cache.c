@@ -119,14 +119,25 @@ mlxn_status cache_hash(int fd, const char *path, char hex[SHA256_HEX])
     return MLXN_OK;
 }
 
+#if defined(__APPLE__)
+#define st_mtim st_mtimespec
+#define st_ctim st_ctimespec
+#endif
+
+static int is_later(struct timespec a, struct timespec b)
+{
+    return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
+}
+
 /* Whether the screen under `key` was made after the file at `path` came there: ctime, which no
- * copy or move of another file takes along. */
+ * copy or move of another file takes along.  `pull` makes both within a second. */
 static mlxn_status has_later_screen(const char *path, const char *key, int *later)
 {
     struct stat file, screen;
     char *screen_path;
     MLXN_TRY(cache_path("screens", key, &screen_path));
-    *later = !stat(path, &file) && !stat(screen_path, &screen) && screen.st_mtime > file.st_ctime;
+    *later =
+        !stat(path, &file) && !stat(screen_path, &screen) && is_later(screen.st_mtim, file.st_ctim);
     free(screen_path);
     return MLXN_OK;
 }

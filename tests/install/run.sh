@@ -32,6 +32,10 @@ prints() {
     [ "$got" = "$expected" ] || { echo "printed: $got"; echo "expected: $expected"; return 1; }
 }
 
+by_make() {
+    make -C "$source_dir" BUILD="$build" PREFIX="$work/a prefix" install && [ -x "$work/a prefix/bin/mlxn" ]
+}
+
 only_our_symbols() {
     exported
     ! grep -v -E '^(mlxn_|MLXN_0)' "$work/exported" && grep -qx mlxn_device_open "$work/exported"
@@ -107,6 +111,7 @@ kernel_output="12 14 16 18 30 32 34 36"
 
 pkg_config=$(command -v pkg-config || command -v pkgconf)
 [ -n "$pkg_config" ] || echo "not run: mlxn.pc, for want of pkg-config"
+check "make install, a space in its prefix" by_make
 check "install" cmake --install "$build" --prefix "$prefix"
 if [ "$failed" -ne 0 ]; then # nothing else can be tested
     echo "$passed passed, $failed failed"
