@@ -59,7 +59,7 @@ typedef struct attention_launch_params {
     int32_t records;     /* split: of a (query, head), capacity */
     int32_t settled;     /* positions and sequences may be read before k_wait() */
     int32_t eight, k_step, v_step, k_head, v_head; /* bytes: of eight elements, strides */
-    int64_t record; /* floats of a record: dim, then m, l, ok, rounded up to 4 */
+    int64_t record; /* split: floats of a record: dim, up to a four, then m, l, ok */
 } attention_launch_params;
 
 /* Bits of the word of faults; texts in attention_plan.c. */

@@ -25,7 +25,7 @@ static const char *const decode_entries[] = {
     [K_BF16] = "attention_decode_bf16",
 };
 
-/* Whether eight elements of a key, two of a value, can be loaded at once. */
+/* Whether eight elements of a key or a value can be loaded at once. */
 static int is_wide(const attention_params *p, const mlxn_node *node)
 {
     const int64_t grain = p->dim | p->k_slot | p->k_head | p->v_slot | p->v_head;
@@ -78,15 +78,32 @@ static size_t scratch_of(const attention_launch_params *a)
     return n;
 }
 
+/* attention_decode.kernel: wide is of queries too; a record whose head may end within a four keeps
+ * that four whole, before m, l and ok. */
+static attention_launch_params split_params(const attention_params *p, const mlxn_node *node)
+{
+    attention_launch_params a = params_of(p, node, ATTENTION_SPLIT_ROWS);
+    a.wide = a.wide && (p->q_token | p->q_head) % 8 == 0 &&
+             node->operands[ATTENTION_Q].range.address % 16 == 0;
+    a.record = (p->dim / 4 + (a.wide ? 1 : 2)) * 4;
+    return a;
+}
+
+/* Slices of a head that groups of attention_decode.kernel share out. */
+static int64_t slices(const attention_params *p)
+{
+    return (p->dim + ATTENTION_STAGED - 1) / ATTENTION_STAGED;
+}
+
 /* Whether attention_decode.kernel can do it. */
-static int can_decode(const attention_launch_params *split, const mlxn_node *node)
+static int can_decode(const attention_launch_params *split)
 {
     const attention_params *p = &split->p;
-    return split->wide && p->dim <= ATTENTION_STAGED && p->slots <= INT32_MAX &&
-           p->tokens <= UINT16_MAX && p->kv_heads * split->head_blocks <= UINT16_MAX &&
-           p->k_slot <= INT32_MAX / 4 && p->v_slot <= INT32_MAX / 4 && p->k_head <= INT32_MAX / 4 &&
-           p->v_head <= INT32_MAX / 4 && (p->q_token | p->q_head) % 8 == 0 &&
-           node->operands[ATTENTION_Q].range.address % 16 == 0 && scratch_of(split) != 0;
+    return p->slots <= INT32_MAX && p->tokens <= UINT16_MAX &&
+           p->dim <= (int64_t)ATTENTION_MERGED * UINT16_MAX &&
+           p->kv_heads * split->head_blocks <= UINT16_MAX && p->k_slot <= INT32_MAX / 4 &&
+           p->v_slot <= INT32_MAX / 4 && p->k_head <= INT32_MAX / 4 && p->v_head <= INT32_MAX / 4 &&
+           scratch_of(split) != 0;
 }
 
 static int choose_split(const mlxn_gpu_traits *gpu, const attention_launch_params *tiles,
@@ -121,13 +138,16 @@ static void set_threads(const mlxn_gpu_traits *gpu, const attention_params *p,
     launch->groups[2] = mlxn_gpu_groups((p->dim + 2 * launch->threads - 1) / (2 * launch->threads));
 }
 
-static void add_constants(const attention_params *p, mlxn_gpu_launch *launch)
+static void add_constants(const attention_launch_params *split, mlxn_gpu_launch *launch)
 {
+    const attention_params *p = &split->p;
     mlxn_gpu_constant(launch, p->q_dtype);
     mlxn_gpu_constant(launch, p->slot_map == ATTENTION_BY_TABLE);
     mlxn_gpu_constant(launch, p->softcap > 0);
-    mlxn_gpu_constant(launch, p->dim == ATTENTION_STAGED);
+    mlxn_gpu_constant(launch, p->dim % ATTENTION_STAGED == 0);
     mlxn_gpu_constant(launch, pieces(p, ATTENTION_KEYS) <= ATTENTION_MANY);
+    mlxn_gpu_constant(launch, slices(p) == 1);
+    mlxn_gpu_constant(launch, split->wide);
 }
 
 static mlxn_status add_decode(attention_launch_params *split, const mlxn_node *node,
@@ -140,14 +160,14 @@ static mlxn_status add_decode(attention_launch_params *split, const mlxn_node *n
     mlxn_gpu_launch *launch;
     MLXN_TRY(add_launch(split, mlxn_kernel_text_attention_decode, decode_entries[p->kv_dtype],
                         records, 1, plan, &launch));
-    add_constants(p, launch);
+    add_constants(split, launch);
     launch->threads = ATTENTION_DECODE_THREADS;
-    launch->groups[0] = (uint32_t)split->records;
+    launch->groups[0] = (uint32_t)(split->records * slices(p));
     launch->groups[1] = (uint32_t)(p->kv_heads * split->head_blocks);
     launch->groups[2] = (uint32_t)p->tokens;
     MLXN_TRY(add_launch(split, mlxn_kernel_text_attention_decode, "attention_decode_merge", records,
                         1, plan, &launch));
-    add_constants(p, launch);
+    add_constants(split, launch);
     launch->after = 1;
     launch->threads = ATTENTION_DECODE_MERGERS;
     launch->groups[0] = (uint32_t)p->heads;
@@ -192,14 +212,14 @@ mlxn_status mlxn_attention_plan(const mlxn_gpu_traits *gpu, const mlxn_node *nod
 {
     const attention_params *p = node->args;
     const attention_launch_params tiles = params_of(p, node, ATTENTION_TILES_ROWS);
-    attention_launch_params split = params_of(p, node, ATTENTION_SPLIT_ROWS);
+    attention_launch_params split = split_params(p, node);
     mlxn_gpu_launch *launch;
     if (p->kv_heads * tiles.head_blocks > UINT16_MAX)
         return mlxn_fail(MLXN_ERR_UNSUPPORTED, "attention: more than %d key heads on a GPU",
                          (int)UINT16_MAX);
     if (can_use_tensor_cores(gpu, p, node))
         return add_tensor_cores(p, node, plan);
-    if (can_decode(&split, node) && choose_split(gpu, &tiles, &split))
+    if (can_decode(&split) && choose_split(gpu, &tiles, &split))
         return add_decode(&split, node, plan);
     MLXN_TRY(add_launch(&tiles, mlxn_kernel_text_attention, tiles_entries[p->kv_dtype], 0, 0, plan,
                         &launch));
