@@ -204,13 +204,12 @@ FN k_floats<8> decode_load_eight(D, CONSTANT(attention_launch_params) a, GLOBAL(
 }
 
 template <class D>
-FN decode_query decode_load_query(D, CONSTANT(attention_launch_params) a,
-                                  REF(attention_operands) o, REF(decode_tile) at, int slice,
-                                  attention_thread g)
+FN decode_query decode_load_query(D, CONSTANT(attention_launch_params) a, REF(attention_operands) o,
+                                  REF(decode_tile) at, int slice, attention_thread g)
 {
     const bool there = decode_in_head(a, decode_block(slice, g) * 8);
-    const int64_t q = at.token * a->p.q_token + at.head * a->p.q_head +
-                      (there ? decode_block(slice, g) * 8 : 0);
+    const int64_t q =
+        at.token * a->p.q_token + at.head * a->p.q_head + (there ? decode_block(slice, g) * 8 : 0);
     decode_query y;
     K_UNROLL
     for (int r = 0; r < DECODE_OF_PART; r++) {
@@ -300,9 +299,9 @@ FN decode_eight<D> decode_fetch(D, CONSTANT(attention_launch_params) a, GLOBAL(c
 }
 
 template <class D>
-FN decode_eights<D> decode_load_keys(CONSTANT(attention_launch_params) a,
-                                     REF(attention_operands) o, REF(decode_tile) at,
-                                     REF(decode_slots) slots, int slice, attention_thread g)
+FN decode_eights<D> decode_load_keys(CONSTANT(attention_launch_params) a, REF(attention_operands) o,
+                                     REF(decode_tile) at, REF(decode_slots) slots, int slice,
+                                     attention_thread g)
 {
     const int block = decode_block(slice, g);
     GLOBAL(const uchar) k = o.k + at.key_head * (int64_t)a->k_head + block * a->eight;
@@ -332,9 +331,9 @@ FN decode_loaded<D> decode_load(CONSTANT(attention_launch_params) a, REF(attenti
     }
     if (first < from || first + DECODE_KEYS - 1 > last)
         K_UNROLL
-        for (int j = 0; j < DECODE_KEYS; j++)
-            if (first + j < from || first + j > last)
-                y.v.v[j] = decode_zero(D());
+    for (int j = 0; j < DECODE_KEYS; j++)
+        if (first + j < from || first + j > last)
+            y.v.v[j] = decode_zero(D());
     return y;
 }
 
