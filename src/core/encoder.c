@@ -258,10 +258,6 @@ static mlxn_status check_dispatch(const mlxn_encoder *encoder, const mlxn_dispat
 {
     if (!a->kernel)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "dispatch: kernel is NULL");
-    if (mlxn_kernel_is_builtin(a->kernel)) /* its arguments are not public, so not to be checked */
-        return mlxn_fail(MLXN_ERR_ARGUMENT,
-                         "dispatch: %s is a kernel of the library, which its operator records",
-                         a->kernel);
     if (a->n_operands < 0 || a->n_operands > MLXN_MAX_OPERANDS)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "dispatch: %s has %d operands, at most %d", a->kernel,
                          a->n_operands, MLXN_MAX_OPERANDS);
@@ -291,6 +287,10 @@ mlxn_status mlxn_dispatch(mlxn_encoder *encoder, const mlxn_dispatch_args *args)
     MLXN_TRY(mlxn_desc_copy("dispatch", &a, sizeof a, args));
     MLXN_TRY(check_dispatch(encoder, &a));
     MLXN_TRY(mlxn_kernel_find(encoder->device, a.kernel, &kernel));
+    if (!kernel->owned) /* its arguments are not public, so not to be checked */
+        return mlxn_fail(MLXN_ERR_ARGUMENT,
+                         "dispatch: %s is a kernel of the library, which its operator records",
+                         a.kernel);
     mlxn_grid grid = {{a.groups[0], a.groups[1], a.groups[2]}, a.threads, a.shared_bytes};
     return mlxn_launch_kernel(encoder, kernel, a.operands, a.n_operands, a.args, a.args_bytes,
                               &grid);

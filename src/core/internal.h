@@ -299,7 +299,6 @@ mlxn_status mlxn_launch_kernel(mlxn_encoder *encoder, mlxn_kernel *kernel,
                                const mlxn_operand *operands, int n_operands, const void *args,
                                size_t args_bytes, const mlxn_grid *grid);
 mlxn_status mlxn_kernel_find(mlxn_device *device, const char *name, mlxn_kernel **out);
-int mlxn_kernel_is_builtin(const char *name);
 
 /* ---- sizes ---- */
 

@@ -14,14 +14,6 @@ static mlxn_kernel *lookup(mlxn_device *device, const char *name)
     return NULL;
 }
 
-int mlxn_kernel_is_builtin(const char *name)
-{
-    for (int i = 0; i < mlxn_builtin_kernel_count; i++)
-        if (!strcmp(mlxn_builtin_kernels[i].name, name))
-            return 1;
-    return 0;
-}
-
 mlxn_status mlxn_kernel_find(mlxn_device *device, const char *name, mlxn_kernel **out)
 {
     mlxn_status status = MLXN_OK;
@@ -52,9 +44,10 @@ static mlxn_status check_new(const mlxn_device *device, const mlxn_kernel_desc *
         return mlxn_fail(MLXN_ERR_ARGUMENT, "kernel_register: %s has %d constants%s, at most %d",
                          desc->name, desc->n_constants, desc->constants ? "" : " at NULL",
                          MLXN_MAX_CONSTANTS);
-    if (mlxn_kernel_is_builtin(desc->name))
-        return mlxn_fail(MLXN_ERR_ARGUMENT, "kernel_register: %s is a kernel of the library",
-                         desc->name);
+    for (int i = 0; i < mlxn_builtin_kernel_count; i++)
+        if (!strcmp(mlxn_builtin_kernels[i].name, desc->name))
+            return mlxn_fail(MLXN_ERR_ARGUMENT, "kernel_register: %s is a kernel of the library",
+                             desc->name);
     return MLXN_OK;
 }
 
