@@ -174,6 +174,8 @@ def has_screen(o):
     """Whether mlxn takes --screen for this file; it says why where it does not."""
     done = subprocess.run([o.mlxn, "bench", "-m", o.model, "-c", str(o.context), "-p", "0", "-n", "1",
                            "-r", "1", "--screen"], stdout=subprocess.DEVNULL)
+    if done.returncode:
+        print(f"{GREEDY} is left out, for what mlxn says of --screen above", file=sys.stderr)
     return done.returncode == 0
 
 
