@@ -34,7 +34,7 @@ static const option options[] = {
      "Numbers of tokens to generate; 0: none. Default: 128."},
     {'r', "repetitions", OPTION_INT, "N", AT(repetitions), 1, REPETITIONS_MAX,
      "Runs of each test. Default: 5."},
-    {'t', "threads", OPTION_INTS, "N[,N]", AT(threads), 0, 4096,
+    {'t', "threads", OPTION_INTS, "N[,N]", AT(threads), 0, MLXN_CPU_THREADS_MAX,
      "CPU threads. Default 0: as many as the CPUs that this process may run on."},
     {'c', "ctx-size", OPTION_INT, "N", AT(context), 0, 1e9,
      "Positions of the context. Default 0: what the largest test needs."},
@@ -306,14 +306,22 @@ static mlxn_status run_tests(const bench_values *v, int64_t threads, int *rows)
     return status;
 }
 
+static int has_work(const int_list *list)
+{
+    for (int i = 0; i < list->count; i++)
+        if (list->value[i])
+            return 1;
+    return 0;
+}
+
 static mlxn_status bench(const bench_values *v)
 {
     int rows = 0;
     mlxn_status status = MLXN_OK;
     for (int i = 0; i < v->threads.count && status == MLXN_OK; i++)
         status = run_tests(v, v->threads.value[i], &rows);
-    if (v->output && (rows || status == MLXN_OK))
-        puts(rows ? "\n]" : "[]");
+    if (v->output && rows)
+        puts("\n]");
     MLXN_TRY(status);
     MLXN_TRY(cli_flush());
     fprintf(stderr, "mlxn %s: --matmul %s, peak memory %.1f MiB\n", mlxn_version_string(),
@@ -330,7 +338,11 @@ static int bench_main(const command *self, int argc, char **argv)
                       .generate = {{128}, 1},
                       .repetitions = 5};
     int code = args_parse(self, argc, argv, &v, NULL, NULL);
-    return code != ARGS_GO_ON ? code : cli_exit(bench(&v));
+    if (code != ARGS_GO_ON)
+        return code;
+    if (!has_work(&v.prompt) && !has_work(&v.generate))
+        return args_usage(self, "nothing is left to measure: -p and -n are both 0");
+    return cli_exit(bench(&v));
 }
 
 const command command_bench = {.name = "bench",

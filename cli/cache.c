@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "progress.h"
 
@@ -129,8 +130,9 @@ static int is_later(struct timespec a, struct timespec b)
     return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
 }
 
-/* Whether the screen under `key` was made after the file at `path` came there: ctime, which no
- * copy or move of another file takes along.  `pull` makes both within a second. */
+/* Whether the screen under `key` was made, or the file at `path` found to be its model, after that
+ * file came there: ctime, which no copy or move of another file takes along.  `pull` makes both
+ * within a second. */
 static mlxn_status has_later_screen(const char *path, const char *key, int *later)
 {
     struct stat file, screen;
@@ -142,9 +144,22 @@ static mlxn_status has_later_screen(const char *path, const char *key, int *late
     return MLXN_OK;
 }
 
+/* The screen's time becomes `when`, at which its model was known to be the right one.  There may be
+ * no screen yet, and one that cannot be marked costs the next start a hash, no more. */
+static mlxn_status mark_screen(const char *key, struct timespec when)
+{
+    const struct timespec times[2] = {when, when}; /* of access and of change */
+    char *path;
+    MLXN_TRY(cache_path("screens", key, &path));
+    (void)!utimensat(AT_FDCWD, path, times, 0);
+    free(path);
+    return MLXN_OK;
+}
+
 mlxn_status cache_identify(const char *model, const char *path, char hex[SHA256_HEX])
 {
     const known_model *known = cache_known(model ? model : DEFAULT_MODEL);
+    struct timespec begin; /* a file that changes while it is read is later than this */
     int later = 0;
     if (known)
         MLXN_TRY(has_later_screen(path, known->sha256, &later));
@@ -152,10 +167,13 @@ mlxn_status cache_identify(const char *model, const char *path, char hex[SHA256_
         snprintf(hex, SHA256_HEX, "%s", known->sha256);
         return MLXN_OK;
     }
+    clock_gettime(CLOCK_REALTIME, &begin);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return io_error(path);
     mlxn_status status = cache_hash(fd, path, hex);
     close(fd);
+    if (status == MLXN_OK && known && !strcmp(hex, known->sha256))
+        status = mark_screen(hex, begin);
     return status;
 }

@@ -38,7 +38,7 @@ mlxn_status cache_make_parents(const char *path);
 /* The sha256 of an open file, with a progress bar. */
 mlxn_status cache_hash(int fd, const char *path, char hex[SHA256_HEX]);
 /* The sha256 of the model at `path`, which -m names as `model`: without reading it of a known model
- * that has not changed since its screen was made, for then it was read. */
+ * that has not changed since it was read for its screen, or found to be that screen's. */
 mlxn_status cache_identify(const char *model, const char *path, char hex[SHA256_HEX]);
 
 /* The file that -m names, to be freed: a known model's in the cache (MLXN_ERR_NOT_FOUND says how to

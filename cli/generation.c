@@ -20,11 +20,13 @@ void generation_text(const generation *g, const loaded *l, FILE *out)
             g->prompt_seconds, rate(g->prompt_tokens, g->prompt_seconds));
     fprintf(out, "mlxn: generated %zu tokens, %.3f s, %.1f tok/s; ended by %s\n", g->generated,
             g->seconds, rate(g->generated, g->seconds), reason_texts[g->reason]);
-    fprintf(out,
-            "mlxn: seed %llu; %llu dispatches and %llu barriers a token; first token %.3f s "
-            "after the start\n",
-            (unsigned long long)g->seed, (unsigned long long)g->dispatches,
-            (unsigned long long)g->barriers, g->first_token_seconds);
+    fprintf(out, "mlxn: seed %llu", (unsigned long long)g->seed);
+    if (g->dispatches)
+        fprintf(out, "; %llu dispatches and %llu barriers a token",
+                (unsigned long long)g->dispatches, (unsigned long long)g->barriers);
+    if (g->generated)
+        fprintf(out, "; first token %.3f s after the start", g->first_token_seconds);
+    fputc('\n', out);
     fprintf(out, "mlxn: peak memory %.1f MiB; device %s (%s), SIMD path %s, %u threads\n",
             (double)cli_peak_bytes() / (1 << 20), d->backend, d->name, d->path, d->threads);
 }
@@ -47,7 +49,8 @@ void generation_json(const generation *g, const loaded *l, const run_values *v, 
     json_seconds(out, "prompt_seconds", g->prompt_seconds);
     json_seconds(out, "generated_seconds", g->seconds);
     json_seconds(out, "load_seconds", g->load_seconds);
-    json_seconds(out, "first_token_seconds", g->first_token_seconds);
+    if (g->generated)
+        json_seconds(out, "first_token_seconds", g->first_token_seconds);
     json_seconds(out, "prompt_tokens_per_second", rate(g->prompt_tokens, g->prompt_seconds));
     json_seconds(out, "generated_tokens_per_second", rate(g->generated, g->seconds));
     json_text_field(out, "reason", reason_words[g->reason]);

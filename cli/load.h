@@ -23,7 +23,8 @@ typedef struct common_values {
     }
 #define COMMON_THREADS                                                                  \
     {                                                                                   \
-        't', "threads", OPTION_INT, "N", offsetof(common_values, threads), 0, 4096,     \
+        't', "threads", OPTION_INT, "N", offsetof(common_values, threads), 0,           \
+            MLXN_CPU_THREADS_MAX,                                                       \
             "CPU threads. Default 0: as many as the CPUs that this process may run on." \
     }
 #define COMMON_DEVICE                                                                      \

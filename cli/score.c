@@ -2,7 +2,7 @@
  *
  * Every token after the first is scored with all before it as context: logprob = ln softmax of the
  * logits at its predecessor.  mean_nll = -(sum of logprob) / tokens scored, in nats; perplexity is
- * its exp. */
+ * its exp.  A text without such a token has neither. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,8 +121,9 @@ static mlxn_status report(const scorer *s, const loaded *l, double seconds)
     size_t scored = s->count ? s->count - 1 : 0;
     double mean = scored ? s->nll / (double)scored : (double)NAN;
     if (s->v->common.output == OUTPUT_TEXT_WORD) {
-        printf("tokens scored %zu\nmean nll      %.6f\nperplexity    %.4f\n", scored, mean,
-               exp(mean));
+        printf("tokens scored %zu\n", scored);
+        if (scored)
+            printf("mean nll      %.6f\nperplexity    %.4f\n", mean, exp(mean));
     } else {
         printf("{\"tokens_scored\":%zu,\"mean_nll\":", scored);
         json_double(stdout, mean);
@@ -132,6 +133,10 @@ static mlxn_status report(const scorer *s, const loaded *l, double seconds)
                s->v->common.matmul == MATMUL_EXACT_WORD ? "exact" : "fast");
     }
     MLXN_TRY(cli_flush());
+    if (!scored) {
+        fputs("mlxn: no token to score: none stands after another\n", stderr);
+        return MLXN_OK;
+    }
     fprintf(stderr, "mlxn: %zu tokens in %.3f s, %.1f tok/s; peak memory %.1f MiB\n", s->count,
             seconds, seconds > 0 ? (double)s->count / seconds : 0,
             (double)cli_peak_bytes() / (1 << 20));

@@ -46,6 +46,8 @@ typedef enum mlxn_cpu_isa {
     MLXN_CPU_DOTPROD = 1 << 4,  /* arm64 with the dot product extension */
 } mlxn_cpu_isa;
 
+enum { MLXN_CPU_THREADS_MAX = 1024 }; /* of a team */
+
 typedef struct mlxn_device_desc {
     size_t size;
     const char *backend; /* "cpu", "cuda", "metal"; NULL: the best there is */
@@ -55,7 +57,9 @@ typedef struct mlxn_device_desc {
 } mlxn_device_desc;
 
 /* Opens device `index` of `backend` with defaults.  MLXN_ERR_NOT_FOUND: no such backend in this
- * build, or no such device; MLXN_ERR_UNSUPPORTED: the backend cannot run on this machine. */
+ * build, or no such device; MLXN_ERR_UNSUPPORTED: the backend cannot run on this machine.
+ * MLXN_ERR_ARGUMENT: more than MLXN_CPU_THREADS_MAX threads, or in cpu_mask a bit that is no
+ * mlxn_cpu_isa (those that this machine lacks are allowed). */
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_device_open(const char *backend, int index,
                                                       mlxn_device **out);
 MLXN_API MLXN_MUST_CHECK mlxn_status mlxn_device_open_with(const mlxn_device_desc *desc,

@@ -83,7 +83,14 @@ def run_prints_prompt_and_continuation(mlxn, _):
     path = mlxn.file("prompt.txt", prompt.encode())
     equal(greedy(mlxn, "-f", path, "-n", 8).out, whole.out)
     equal(greedy(mlxn, "-n", 8, stdin=prompt.encode()).out, whole.out)
-    equal(greedy(mlxn, "-p", prompt, "-n", 0).text(), prompt + "\n")
+    check("first token" in whole.err and "first_token_seconds" in
+          greedy(mlxn, "-p", prompt, "-n", 1, "--output", "jsonl").lines()[-1])
+    none = greedy(mlxn, "-p", prompt, "-n", 0)
+    equal(none.text(), prompt + "\n")
+    check("generated 0 tokens" in none.err and "first token" not in none.err and
+          " 0 dispatches" not in none.err, none.err)
+    equal(sorted(key for key in greedy(mlxn, "-p", prompt, "-n", 0, "--output", "jsonl").lines()[-1]
+                 if key.startswith("first")), [])
     # neither threads nor pieces change a bit
     for more in (["-t", 1, "--chunk", 2], ["-t", 3, "-c", 0, "--device", "cpu:0"]):
         equal(greedy(mlxn, "-p", prompt, "-n", 8, *more).out, whole.out, more)
@@ -285,9 +292,12 @@ def score_golden(mlxn, _):
 @test()
 def score_of_little_and_of_too_much(mlxn, _):
     model = ["-m", model_path(mlxn)]
-    for ids in (b"[]", b"[5]"):
-        equal(mlxn.ok("score", *model, "--ids", "-", "--output", "jsonl", stdin=ids).lines()[0]
-              ["mean_nll"], None)
+    for args, stdin in ((["--ids", "-"], b"[]"), (["--ids", "-"], b"[5]"), ([], b"")):
+        row, = mlxn.ok("score", *model, *args, "--output", "jsonl", stdin=stdin).lines()
+        equal((row["tokens_scored"], row["mean_nll"]), (0, None))
+        plain = mlxn.ok("score", *model, *args, stdin=stdin)
+        equal(plain.text(), "tokens scored 0\n")
+        check("no token to score" in plain.err, plain.err)
     mlxn.fails("score", *model, "-c", 4, stdin=b"a b c d e f", says=["7 tokens", "context 4"])
     mlxn.fails("score", *model, "--ids", "-", stdin=b"[2,262144]", says=["262144", "id 1"])
     mlxn.fails("score", *model, "--ids", "-", stdin=b"[2,-1]", says="-1")
@@ -374,6 +384,25 @@ def screen_changes_no_token(mlxn, _):
     equal(mlxn.ok(*args, "--screen", env=cache).lines()[:-1], mlxn.ok(*args).lines()[:-1])
     mlxn.fails("run", "-m", model, "--screen", "--temp", 0, "-p", "x", says="/dev/null/mlxn",
                env={"XDG_CACHE_HOME": "/dev/null"})
+
+
+@test()
+def screen_of_a_model_pulled_anew(mlxn, _):
+    """The model is read once more, and then its screen is the younger again."""
+    cache = {"XDG_CACHE_HOME": os.path.join(mlxn.folder, "anew")}
+    model = os.path.join(mlxn.folder, "anew/mlxn/models", NAME)
+    os.makedirs(os.path.dirname(model))
+    os.symlink(os.path.realpath(model_path(mlxn)), model)
+    args = ["run", "--screen", "--temp", 0, "-n", 1, "-p", "One"]
+    mlxn.ok(*args, env=cache)
+    folder = os.path.join(mlxn.folder, "anew/mlxn/screens")
+    screen, = (os.path.join(folder, name) for name in os.listdir(folder))
+    os.utime(screen, (0, 0))  # older than the model
+    mlxn.ok(*args, env=cache)
+    marked = os.stat(screen).st_mtime_ns
+    check(marked > os.stat(model).st_ctime_ns, marked)
+    mlxn.ok(*args, env=cache)
+    equal(os.stat(screen).st_mtime_ns, marked, "read again")
 
 
 @test()

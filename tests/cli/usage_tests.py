@@ -125,6 +125,10 @@ def wrong_usage_is_2(mlxn, _):
     for args in wrong:
         result = mlxn.fails(*args, code=2)
         check("mlxn" in result.err, args, "says nothing")
+    for args, word in ((["run", "-t", "1025"], "1024"), (["bench", "-t", "1,1025"], "1024"),
+                       (["bench", "-p", "0", "-n", "0,0"], "nothing is left to measure"),
+                       (["bench", "-p", "0", "-n", "0", "-o", "json"], "nothing is left to measure")):
+        mlxn.fails(*args, code=2, says=word)
 
 
 @test()

@@ -100,6 +100,22 @@ TEST(core_cpu_mask)
     CHECK_STATUS(mlxn_device_get_info(device, &info), MLXN_OK);
     CHECK(!strcmp(info.path, "portable"));
     mlxn_device_release(device);
+    REQUIRE_OK(mlxn_device_open_with(/* every set there is, also those that this machine lacks */
+                                     MLXN_DESC(mlxn_device_desc, .backend = "cpu",
+                                               .cpu_mask = 2 * MLXN_CPU_DOTPROD - 1),
+                                     &device));
+    mlxn_device_release(device);
+    CHECK_FAILS(mlxn_device_open_with(MLXN_DESC(mlxn_device_desc, .backend = "cpu",
+                                                .cpu_mask = 2 * MLXN_CPU_DOTPROD | 1),
+                                      &device),
+                MLXN_ERR_ARGUMENT, "cpu_mask 0x21");
+    CHECK_FAILS(mlxn_device_open_with(
+                    MLXN_DESC(mlxn_device_desc, .backend = "cpu", .cpu_mask = 1u << 31), &device),
+                MLXN_ERR_ARGUMENT, "cpu_mask 0x80000000");
+    CHECK_FAILS(mlxn_device_open_with(MLXN_DESC(mlxn_device_desc, .backend = "cpu",
+                                                .threads = MLXN_CPU_THREADS_MAX + 1),
+                                      &device),
+                MLXN_ERR_ARGUMENT, "1025 threads, at most 1024");
     setenv("MLXN_CPU_MASK", "portable,mmx", 1);
     CHECK_FAILS(mlxn_device_open("cpu", 0, &device), MLXN_ERR_ARGUMENT, "mmx");
     CHECK_FAILS(mlxn_device_open(NULL, 0, &device), MLXN_ERR_ARGUMENT, "mmx");

@@ -9,7 +9,7 @@
 #include <sys/sysctl.h>
 #endif
 
-enum { MAX_THREADS = 1024 };
+enum { ALL_ISAS = (1 << MLXN_PATH_COUNT) - 1 };
 
 static void cpu_close(mlxn_device *device)
 {
@@ -128,9 +128,12 @@ static mlxn_status cpu_open(const mlxn_device_desc *desc, mlxn_device **out)
     if (desc->index != 0)
         return mlxn_fail(MLXN_ERR_NOT_FOUND, "device_open: cpu has device 0 alone, not %d",
                          desc->index);
-    if (desc->threads > MAX_THREADS)
+    if (desc->threads > MLXN_CPU_THREADS_MAX)
         return mlxn_fail(MLXN_ERR_ARGUMENT, "device_open: %u threads, at most %d", desc->threads,
-                         MAX_THREADS);
+                         MLXN_CPU_THREADS_MAX);
+    if (mask & ~(uint32_t)ALL_ISAS)
+        return mlxn_fail(MLXN_ERR_ARGUMENT,
+                         "device_open: cpu_mask 0x%x has bits of no instruction set", mask);
     if (!mask && names)
         MLXN_TRY(mlxn_cpu_parse_mask(names, &mask));
     mlxn_cpu_device *cpu = calloc(1, sizeof *cpu);
