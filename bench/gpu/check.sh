@@ -1,49 +1,57 @@
 #!/bin/sh
-# On a machine with an NVIDIA GPU and a toolkit: the operators' tests under compute-sanitizer, an
-# operator a process, side by side; and with the PTX that the library embeds in place of NVRTC.
-# usage: bench/gpu/check.sh [BUILD [TOOL ...]]    (default: memcheck racecheck)
+# On a machine with an NVIDIA GPU and a toolkit: the tests of the operators, the core and the small
+# models, a process each, side by side: with code by NVRTC, with the PTX that the library embeds,
+# and under the tools of compute-sanitizer.  Says of each way how many passed, and names the rest.
+# usage: bench/gpu/check.sh [BUILD [WAY ...]]    (ways: nvrtc ptx memcheck racecheck; default all)
 #   MLXN_GPU_SECONDS  the longest that a process may run, 200
 set -u
 cd "$(dirname "$0")/../.."
 build=${1:-/tmp/mlxn-gpu}
 [ $# -gt 0 ] && shift
-seconds=${MLXN_GPU_SECONDS:-200}
+ways=${*:-nvrtc ptx memcheck racecheck}
 PATH=$PATH:/usr/local/cuda/bin
-operators="attention_ elementwise_ embedding_ fused_ matmul_batch matmul_block matmul_float
-    matmul_group_gate matmul_group_many matmul_group_matches matmul_many norm_ qkv_prepare_batch
-    qkv_prepare_f qkv_prepare_matches qkv_prepare_matrix qkv_prepare_same rope_ sampling_ tiny_"
-export build seconds
+prefixes="attention_ core_ dry_run_ elementwise_ embedding_ fused_ gemma3_tiny_ matmul_ norm_
+    qkv_prepare_ rope_ sampling_"
 
 if [ ! -x "$build/tests/mlxn-test" ]; then
     cmake -S . -B "$build" -DMLXN_WERROR=ON >"$build.log" || exit 1
     cmake --build "$build" -j "$(nproc)" --target mlxn-test >>"$build.log" || exit 1
 fi
 
-embedded() { # all operators' tests, their code from the embedded PTX
-    echo "embedded PTX: $(MLXN_NVRTC=/dev/null "$build/tests/mlxn-test" --device cuda \
-        --without 32_bits $operators 2>&1 | tail -n 1)"
-}
-
-# The tests of an operator under a tool; one line, more where it found something.
-one() { # TOOL OPERATOR
-    log=$(mktemp)
-    timeout "$seconds" compute-sanitizer --tool "$1" --error-exitcode 9 \
-        "$build/tests/mlxn-test" --device cuda --without 32_bits "$2" >"$log" 2>&1
+# A test; nothing is said of one that passes.  Where a tool found something, the first lines of it.
+one() { # WAY TEST
+    log=$where/$1.$2
+    set -- "$1" "$2" "$build/tests/mlxn-test" --device cuda "$2"
+    case $1 in
+    ptx) set -- "$1" "$2" env MLXN_NVRTC=/dev/null "$3" "$4" "$5" "$6" ;;
+    *check) set -- "$1" "$2" compute-sanitizer --tool "$1" --error-exitcode 9 "$3" "$4" "$5" "$6" ;;
+    esac
+    way=$1 test=$2
+    shift 2
+    timeout "${MLXN_GPU_SECONDS:-200}" "$@" >"$log" 2>&1
     rc=$?
-    echo "$1 $2: exit code $rc, $(grep -E "passed," "$log"), $(grep SUMMARY "$log" | tail -n 1)"
-    [ "$rc" -eq 0 ] || grep "=====" "$log" | head -n 12
-    rm -f "$log"
-    return "$rc"
+    [ "$rc" -eq 0 ] && grep -q "^[1-9][0-9]* passed, 0 failed" "$log" && return 0
+    echo "  $way $test: exit code $rc; $(grep -E "passed,|ERROR SUMMARY" "$log" | tr '\n' ' ')"
+    grep "=====" "$log" | head -n 8
+    return 1
 }
-
-if [ "${1:-}" = one ]; then
+if [ "${ways%% *}" = one ]; then
     one "$2" "$3"
     exit
 fi
-embedded
+
+where=$(mktemp -d)
+trap 'rm -rf "$where"' EXIT
+export where
 failed=0
-for tool in ${*:-memcheck racecheck}; do
-    echo "$operators" | xargs -n 1 | xargs -P "$(nproc)" -I OPERATOR "$0" "$build" one "$tool" OPERATOR ||
-        failed=1
+for prefix in $prefixes; do
+    "$build/tests/mlxn-test" --list --without 32_bits "$prefix"
+done | grep -v " passed, \|^core_cpu_" | sort -u >"$where/tests"
+for way in $ways; do
+    began=$(date +%s)
+    xargs -P "$(nproc)" -I TEST "$0" "$build" one "$way" TEST <"$where/tests" >"$where/said" || failed=1
+    bad=$(grep -c "exit code" "$where/said")
+    echo "$way: $(($(wc -l <"$where/tests") - bad)) passed, $bad failed, $(($(date +%s) - began)) s"
+    cat "$where/said"
 done
 exit "$failed"
