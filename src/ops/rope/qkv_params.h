@@ -7,7 +7,8 @@
 #include "kernels/types.h"
 
 enum { QKV_PARTS = 3 };
-enum { QKV_UNITS_THREADS = 256, QKV_UNITS_LANES = 32 }; /* a group, a head at most */
+/* At most: threads a group, by the bytes of an element, and lanes a head. */
+enum { QKV_UNITS_THREADS_4 = 256, QKV_UNITS_THREADS_2 = 128, QKV_UNITS_LANES = 32 };
 
 /* Operands: four for each part, then what the parts share. */
 enum { QKV_INPUT, QKV_OUTPUT, QKV_WEIGHT, QKV_CACHE, QKV_PART_OPERANDS };

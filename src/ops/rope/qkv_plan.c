@@ -151,7 +151,7 @@ static void lay_out_units(const mlxn_gpu_traits *gpu, qkv_params *p, mlxn_gpu_la
 {
     const int64_t vectors = p->dtype == K_F32 ? p->dim / 4 : p->dim / 8; /* of a head */
     const int64_t lanes = vectors / 2 < QKV_UNITS_LANES ? vectors / 2 : QKV_UNITS_LANES;
-    const int64_t most = QKV_UNITS_THREADS;
+    const int64_t most = p->dtype == K_F32 ? QKV_UNITS_THREADS_4 : QKV_UNITS_THREADS_2;
     const int64_t all = divide(gpu, p, vectors, lanes) * lanes;
     int64_t y = (all + most - 1) / most, threads = (all + 32 * y - 1) / (32 * y) * 32;
     if (gpu->threads_wanted && gpu->threads_wanted <= most)
