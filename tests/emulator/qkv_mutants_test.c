@@ -72,6 +72,8 @@ static const emu_mutant mutants[] = {
     {"units: the second head over the first", "u * part->output_head", "0 * part->output_head"},
     {"units: the second head's cache over the first's", "u * part->cache_head",
      "0 * part->cache_head"},
+    {"units: a cache of f16 gets bf16", "k_words_of(k_f16(), x));\n    else",
+     "k_words_of(k_bf16(), x));\n    else"},
     {"made for another dtype of weights", "return k_known(qkv_made_weights,",
      "return qkv_made_weights != K_OPEN ? K_BF16 : k_known(qkv_made_weights,"},
     {"made for no outputs", ": qkv_made_outputs != 0;", ": qkv_made_outputs == 0;"},

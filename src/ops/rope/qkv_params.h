@@ -7,7 +7,7 @@
 #include "kernels/types.h"
 
 enum { QKV_PARTS = 3 };
-/* Threads a group at most, by the bytes of an element, and lanes a head. */
+/* At most: threads a group, by the bytes of an element, and lanes a head. */
 enum { QKV_UNITS_THREADS_4 = 256, QKV_UNITS_THREADS_2 = 128, QKV_UNITS_LANES = 32 };
 
 /* Operands: four for each part, then what the parts share. */

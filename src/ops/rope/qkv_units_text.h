@@ -16,14 +16,14 @@
 template <class D, int R, int L> struct qkv_units_of {
     enum {
         BYTES = (int)sizeof(typename D::bits),
-        THREADS = BYTES == 4 ? QKV_UNITS_THREADS_4 : QKV_UNITS_THREADS_2, /* of a group at most */
-        V = 16 / BYTES,                                                   /* elements of a vector */
-        DIM = 32 * R,                                                     /* of a head */
+        V = 16 / BYTES,          /* elements of a vector */
+        DIM = 32 * R,            /* of a head */
         N = DIM / (V * L),       /* vectors of a lane; n and n + N / 2 are half a head apart */
         U = N == 2 ? 2 : 1,      /* heads of a unit at most */
         K = 32 / L,              /* virtual lanes of a lane */
         WORDS = DIM * BYTES / 4, /* of a head */
-        UNIT = U * WORDS + QKV_UNITS_GAP /* words of a unit */
+        UNIT = U * WORDS + QKV_UNITS_GAP, /* words of a unit */
+        THREADS = BYTES == 4 ? QKV_UNITS_THREADS_4 : QKV_UNITS_THREADS_2
     };
 };
 
@@ -308,8 +308,8 @@ FN k_floats<V> qkv_vector_normed(uint4 words, float r, bool weighted, k_floats<V
     return y;
 }
 
-/* V elements from the i-th on to a cache, past the device's own where they are 16 bytes: long
- * prompts do not fit it. */
+/* V elements to a cache, from its i-th on.  Those of two bytes go as outputs do: with plain stores
+ * 32768 tokens take 6% longer. */
 template <int V> FN void qkv_vector_keep(int dtype, k_floats<V> x, GLOBAL(uchar) p, int64_t i)
 {
     k_store_as<V>(dtype, x, p, i);
