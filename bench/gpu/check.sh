@@ -18,7 +18,8 @@ if [ ! -x "$build/tests/mlxn-test" ]; then
     cmake --build "$build" -j "$(nproc)" --target mlxn-test >>"$build.log" || exit 1
 fi
 
-# A test; nothing is said of one that passes.  Where a tool found something, the first lines of it.
+# A test; nothing is said of one that passes, and a tool has nothing to say of one that never calls
+# the GPU.  Where a tool found something, the first lines of it.
 one() { # WAY TEST
     log=$where/$1.$2
     set -- "$1" "$2" "$build/tests/mlxn-test" --device cuda "$2"
@@ -30,6 +31,7 @@ one() { # WAY TEST
     shift 2
     timeout "${MLXN_GPU_SECONDS:-200}" "$@" >"$log" 2>&1
     rc=$?
+    [ "$rc" -eq 255 ] && grep -q "before first instrumented API call" "$log" && rc=0
     [ "$rc" -eq 0 ] && grep -q "^[1-9][0-9]* passed, 0 failed" "$log" && return 0
     echo "  $way $test: exit code $rc; $(grep -E "passed,|ERROR SUMMARY" "$log" | tr '\n' ' ')"
     grep "=====" "$log" | head -n 8
@@ -46,7 +48,7 @@ export where
 failed=0
 for prefix in $prefixes; do
     "$build/tests/mlxn-test" --list --without 32_bits "$prefix"
-done | grep -v " passed, \|^core_cpu_" | sort -u >"$where/tests"
+done | grep -v " passed, \|^core_cpu_\|_real_" | sort -u >"$where/tests"
 for way in $ways; do
     began=$(date +%s)
     xargs -P "$(nproc)" -I TEST "$0" "$build" one "$way" TEST <"$where/tests" >"$where/said" || failed=1
