@@ -49,6 +49,7 @@ failed=0
 for prefix in $prefixes; do
     "$build/tests/mlxn-test" --list --without 32_bits "$prefix"
 done | grep -v " passed, \|^core_cpu_\|_real_" | sort -u >"$where/tests"
+[ -s "$where/tests" ] || { echo "$build/tests/mlxn-test lists no tests" && exit 1; }
 for way in $ways; do
     began=$(date +%s)
     xargs -P "$(nproc)" -I TEST "$0" "$build" one "$way" TEST <"$where/tests" >"$where/said" || failed=1
